@@ -1,0 +1,44 @@
+# Everything that is needed is made in .venv, from the versions and hashes in requirements.lock.
+#
+#   make denoise [EPOCHS=5] [DATA_DIR=/path/to/tfds] [CONFIG=configs/autoencoder.cfg] [WORKDIR=runs/mine]
+#   make test
+#   make lint
+
+CONFIG ?= configs/denoise.cfg
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+LOCK ?= requirements.lock
+BIN := .venv/bin
+
+train_flags = --flagfile=$(CONFIG) --workdir=$(WORKDIR) $(if $(EPOCHS),--epochs=$(EPOCHS)) $(if $(DATA_DIR),--data_dir=$(DATA_DIR))
+
+# The first Python of 3.11 to 3.13 that can make an environment; PYTHON=... names another.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+.PHONY: denoise test lint lock
+.DELETE_ON_ERROR:
+
+denoise: .venv/installed
+	@$(BIN)/python train.py $(train_flags)
+	@$(BIN)/python eval.py --workdir=$(WORKDIR)
+
+test: .venv/installed
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.venv/installed: $(LOCK)
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11, 3.12 or 3.13 with venv; name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@touch $@
+
+# Renews every version. uv is needed for it alone.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-header --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra gpu --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-header --no-annotate -o requirements-gpu.lock

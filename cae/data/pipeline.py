@@ -1,0 +1,148 @@
+"""Images to batches, a step's batch being a function of the seed and the step.
+
+A batch is {image, noisy: float32 [batch, height, width, channels] in 0..1, label: float32 [batch, classes], one-hot}.
+Without noise the first two are the same.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from cae.data.noise import Corruption
+from cae.data.sources import Source
+
+# Each use of randomness has a stream of its own, so that no two of them are alike by accident.
+_TRAINING_NOISE, _EVALUATION_NOISE = 0, 1
+
+SAMPLE = 1000
+"""How many training images are measured the way validation images are, to show what is fitted but not learned."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """What a model is fitted to.
+
+    `training` gives the batches of the steps from one up to another; `validation` all of that split; `sample` the first
+    training images, to be measured as those are; `images` is how many an epoch has.
+    """
+
+    training: Callable[[int, int], tf.data.Dataset]
+    validation: tf.data.Dataset
+    sample: tf.data.Dataset
+    images: int
+    batch_size: int
+
+    def steps(self, epochs: int) -> int:
+        """Returns how many steps show every image `epochs` times, the last of them maybe some images more."""
+        return -(-epochs * self.images // self.batch_size)
+
+    def epochs(self, steps: int) -> int:
+        """Returns how many whole epochs so many steps have shown."""
+        return steps * self.batch_size // self.images
+
+
+def feed(source: Source, corrupt: Corruption | None, batch_size: int, seed: int) -> Feed:
+    """Returns a data set's training and validation splits as batches."""
+    images, labels = source.read("train")
+    common = {"classes": len(source.class_names), "corrupt": corrupt, "batch_size": batch_size, "seed": seed}
+
+    def training(first_step: int, last_step: int) -> tf.data.Dataset:
+        return training_batches(images, labels, first_step=first_step, last_step=last_step, **common)
+
+    return Feed(
+        training=training,
+        validation=evaluation_batches(*source.read("validation"), **common),
+        sample=evaluation_batches(images[:SAMPLE], labels[:SAMPLE], **common),
+        images=len(images),
+        batch_size=batch_size,
+    )
+
+
+def test_batches(source: Source, seed: int) -> Callable[[Corruption | None], tf.data.Dataset]:
+    """Returns what gives the test split's batches under a corruption, or under none: the same noise every time."""
+    images, labels = source.read("test")
+    common = {"classes": len(source.class_names), "batch_size": 256, "seed": seed}
+    return lambda corrupt: evaluation_batches(images, labels, corrupt=corrupt, **common)
+
+
+def training_batches(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    classes: int,
+    corrupt: Corruption | None,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+) -> tf.data.Dataset:
+    """Returns the batches of the steps from `first_step` up to, not including, `last_step`.
+
+    Images come in a fresh order every epoch, each of them once, with fresh noise every step. The epochs follow each
+    other without a gap, so that every batch is full: one may hold the end of an epoch and the start of the next.
+    Starting late costs nothing. images: uint8 [n, height, width, channels]; labels: int64 [n].
+    """
+    total = len(images)
+    with tf.device("CPU"):
+        images, labels = tf.constant(images), tf.constant(labels)
+
+    def batch_of(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        epochs = positions // total
+        shuffles = tf.stack([tf.fill([batch_size], tf.constant(seed, tf.int64)), epochs, 0 * epochs], axis=1)
+        # A seed for each position: `tf.random.experimental.index_shuffle` takes but one for all.
+        indices = tf.raw_ops.RandomIndexShuffle(index=positions % total, seed=shuffles, max_index=total - 1, rounds=4)
+        clean = _scaled(tf.gather(images, indices))
+        noisy = corrupt(clean, _noise_seed(seed, _TRAINING_NOISE, step)) if corrupt else clean
+        return {"image": clean, "noisy": noisy, "label": tf.one_hot(tf.gather(labels, indices), classes)}
+
+    return _deterministic(tf.data.Dataset.range(first_step, last_step).map(batch_of, tf.data.AUTOTUNE).prefetch(4))
+
+
+def evaluation_batches(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    classes: int,
+    corrupt: Corruption | None,
+    batch_size: int,
+    seed: int,
+) -> tf.data.Dataset:
+    """Returns every image once, in order, the last batch holding what is left.
+
+    An image's noise is a function of the seed and its position, whatever the batch size: every method that is
+    evaluated with a noise sees the same noisy images.
+    """
+    with tf.device("CPU"):
+        images, labels = tf.constant(images), tf.constant(labels)
+
+    def batch_of(indices: tf.Tensor) -> dict[str, tf.Tensor]:
+        clean = _scaled(tf.gather(images, indices))
+        noisy = tf.map_fn(corrupted, (clean, indices), fn_output_signature=tf.float32) if corrupt else clean
+        return {"image": clean, "noisy": noisy, "label": tf.one_hot(tf.gather(labels, indices), classes)}
+
+    def corrupted(image_and_index: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        image, index = image_and_index
+        return corrupt(image[None], _noise_seed(seed, _EVALUATION_NOISE, index))[0]
+
+    indices = tf.data.Dataset.range(len(images)).batch(batch_size)
+    return _deterministic(indices.map(batch_of, tf.data.AUTOTUNE).prefetch(4))
+
+
+def _scaled(images: tf.Tensor) -> tf.Tensor:
+    return tf.cast(images, tf.float32) / 255.0
+
+
+def _noise_seed(seed: int, stream: int, position: tf.Tensor) -> tf.Tensor:
+    """Returns a seed [2] that is a function of all three."""
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream], tf.int64), position)
+
+
+def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Replicas take slices of the same batch; files, which are what is sharded otherwise, there are none.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)

@@ -1,0 +1,183 @@
+"""A data set's name to uint8 images and labels in four disjoint splits.
+
+To add a source, write a function to a `Source` and name it in `_open`.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cae.config import Config
+from cae.data import pictures, prepared
+from cae.errors import UserError
+
+SMALLEST_SIDE = 11
+"""SSIM looks through windows of 11x11 pixels, so no image may be smaller."""
+
+SPLITS = {
+    "train": "fits the weights",
+    "validation": "chooses the best checkpoint",
+    "calibration": "is kept for thresholds",
+    "test": "is what is reported",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """How many images a split has, and which ones."""
+
+    images: int
+    origin: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set, ready to be read split by split.
+
+    `read` takes a split's name and returns its images, uint8 [n, height, width, channels], and labels, int64 [n] in
+    0..len(class_names)-1, or all zeros where `class_names` is empty: the images are unlabelled. `fingerprint` tells
+    folders apart that have changed in between; `warning` says that this is not the data set that was asked for.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    splits: dict[str, Split]
+    read: Callable[[str], tuple[np.ndarray, np.ndarray]]
+    fingerprint: str = ""
+    skipped: tuple[str, ...] = ()
+    warning: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what config.json says of the data set."""
+        described = dataclasses.asdict(dataclasses.replace(self, read=None))
+        described.pop("read")
+        return described | {key: list(described[key]) for key in ("image_shape", "class_names", "skipped")}
+
+
+def open_source(settings: Config) -> Source:
+    """Returns the data set of the settings, or the fallback, with a warning, where it is neither here nor to be had.
+
+    Raises `UserError` for a name that is not known, a folder without pictures, a split that is missing, and a data set
+    that is neither here nor to be had.
+    """
+    size = settings.data_dir, settings.image_size, settings.channels
+    try:
+        return _open(settings.dataset, *size)
+    except prepared.Unavailable as error:
+        fallback = settings.fallback_dataset
+        if fallback is None:
+            raise UserError(f"{error}; name a --data_dir that has it, or --fallback_dataset=digits") from error
+        return dataclasses.replace(_open(fallback, *size), warning=f"{error}: this is '{fallback}' instead")
+
+
+def _open(dataset: str, data_dir: str | None, image_size: int | None, channels: int | None) -> Source:
+    if image_size is not None and image_size < SMALLEST_SIDE:
+        raise UserError(f"--image_size={image_size} must be at least {SMALLEST_SIDE}, the side of SSIM's window")
+    name, colon, rest = dataset.partition(":")
+    if name == "digits" and not colon:
+        return _digits(image_size or 28, channels or 1)
+    if name == "folder":
+        return _folder(dataset, Path(rest).expanduser(), image_size or 28, channels or 1)
+    return _prepared(dataset, data_dir, image_size, channels)
+
+
+def _digits(side: int, channels: int) -> Source:
+    """The handwritten digits that scikit-learn carries, 8x8, smoothly enlarged and centred as MNIST's are."""
+    from sklearn.datasets import load_digits  # Only this data set needs it, and it takes a second to import.
+
+    def enlarged(image: np.ndarray) -> np.ndarray:
+        large = Image.fromarray((image * 255 / 16).astype(np.float32)).resize((24, 24), Image.Resampling.BICUBIC)
+        centred = np.pad(np.asarray(large).clip(0, 255).round().astype(np.uint8), 2)
+        return pictures.fit(Image.fromarray(centred), side, side, channels)
+
+    bundle = load_digits()
+    # RandomState's stream is frozen for ever, so that every version of NumPy makes the same splits.
+    order = np.random.RandomState(0).permutation(len(bundle.images))
+    images = np.stack([enlarged(bundle.images[index]) for index in order])
+    labels = bundle.target[order].astype(np.int64)
+    names = tuple(str(name) for name in bundle.target_names)
+    return _cut_in_four("digits", images, labels, names, "permuted images")
+
+
+def _folder(dataset: str, path: Path, side: int, channels: int) -> Source:
+    folder = pictures.read_folder(path, side, side, channels)
+    source = _cut_in_four(dataset, folder.images, folder.labels(), tuple(folder.classes()), "files by hashed name")
+    fingerprint = hashlib.sha256("\n".join(folder.names).encode(errors="replace")).hexdigest()
+    return dataclasses.replace(source, fingerprint=fingerprint, skipped=tuple(folder.skipped))
+
+
+def _prepared(dataset: str, data_dir: str | None, image_size: int | None, channels: int | None) -> Source:
+    builder = prepared.builder(dataset, data_dir)
+    _, own = prepared.image_feature(builder)
+    if image_size is None and None in own[:2]:
+        raise UserError(f"--dataset={dataset} has images of many sizes: say --image_size")
+    shape = (image_size or own[0], image_size or own[1], channels or own[2])
+    label = prepared.label_feature(builder)
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+    origins = _official_splits(dataset, sizes)
+    return Source(
+        name=dataset,
+        image_shape=shape,
+        class_names=tuple(label[1]) if label else (),
+        splits={name: Split(stop - start, f"{part}[{start}:{stop}]") for name, (part, start, stop) in origins.items()},
+        read=lambda split: prepared.read(builder, "{}[{}:{}]".format(*origins[split]), shape),
+    )
+
+
+def _official_splits(dataset: str, sizes: dict[str, int]) -> dict[str, tuple[str, int, int]]:
+    """Returns each split's (official split, start, stop), given the official splits' sizes."""
+    if "train" not in sizes:
+        raise UserError(f"--dataset={dataset}: the prepared copy lacks the split 'train'; it has {', '.join(sizes)}")
+    held_out = next((name for name in ("test", "validation") if sizes.get(name)), None)
+    parts = ("train", "validation", "calibration") if held_out else tuple(SPLITS)
+    cuts = {name: ("train", *bounds) for name, bounds in _cut(dataset, sizes["train"], parts).items()}
+    return cuts | ({"test": (held_out, 0, sizes[held_out])} if held_out else {})
+
+
+def _cut_in_four(
+    dataset: str, images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], origin: str
+) -> Source:
+    cuts = _cut(dataset, len(images), tuple(SPLITS))
+    return Source(
+        name=dataset,
+        image_shape=images.shape[1:],
+        class_names=class_names,
+        splits={name: Split(stop - start, f"{origin}[{start}:{stop}]") for name, (start, stop) in cuts.items()},
+        read=lambda split: (images[slice(*cuts[split])], labels[slice(*cuts[split])]),
+    )
+
+
+# MNIST's sizes: 50,000 / 5,000 / 5,000 / 10,000. Everything else is cut in proportion.
+_PROPORTIONS = {"train": 10, "validation": 1, "calibration": 1, "test": 2}
+
+
+def _cut(dataset: str, total: int, parts: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """Cuts `total` images into consecutive parts, in `_PROPORTIONS`: each part's (start, stop)."""
+    whole = sum(_PROPORTIONS[part] for part in parts)
+    if total < whole:
+        raise UserError(f"--dataset={dataset} has {total} images; {whole} are needed for {', '.join(parts)}")
+    sizes = [total * _PROPORTIONS[part] // whole for part in parts]
+    sizes[0] += total - sum(sizes)
+    stops = np.cumsum(sizes).tolist()
+    return {part: (stop - size, stop) for part, size, stop in zip(parts, sizes, stops)}
+
+
+def check(source: Source, batch_size: int) -> None:
+    """Raises `UserError` where a batch is larger than the training split, or the images than half of the memory."""
+    training = source.splits["train"].images
+    if batch_size > training:
+        raise UserError(f"--batch_size={batch_size} is more than the {training} training images")
+    total = sum(split.images for split in source.splits.values()) * int(np.prod(source.image_shape))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if total > memory / 2:
+        raise UserError(
+            f"--dataset={source.name} at {source.image_shape} takes {total / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB"
+            " of memory, where images are held; a smaller --image_size takes less"
+        )

@@ -1,0 +1,61 @@
+"""How a program starts and ends: flags read, and what went wrong said in one line."""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from cae.errors import UserError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Reads the flags, calls `main` and exits: 0 when it is done, 1 or 2 after one line on stderr, 130 after Ctrl-C."""
+    name = Path(sys.argv[0]).name
+
+    def guarded(_: list[str]) -> None:
+        # What libraries note and warn of is no news to whoever runs a program, unless asked for by --verbosity.
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)
+            warnings.simplefilter("ignore")
+        try:
+            main()
+        except UserError as error:
+            _end(name, error, 2)
+        except KeyboardInterrupt:
+            _end(name, "interrupted; the same command goes on from the last checkpoint", 130)
+        except (OSError, MemoryError) as error:
+            _end(name, f"{type(error).__name__}: {error}", 1)
+
+    app.run(guarded, flags_parser=lambda argv: _parse(name, argv))
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow, without what it writes to stderr before it can be told not to."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _parse(name: str, argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise UserError(f"'{rest[1]}' is not a flag; flags look like --epochs=5, and --help lists them")
+        return rest
+    except (flags.Error, UserError, OSError) as error:
+        _end(name, error, 2)
+
+
+def _end(name: str, error: object, code: int) -> None:
+    line = " ".join(str(error).split())
+    print(f"{name}: {line}", file=sys.stderr, flush=True)
+    sys.exit(code)

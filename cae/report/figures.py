@@ -1,0 +1,96 @@
+"""Arrays to pictures; what a figure shows is decided by who calls."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+LATENT_COLOURS = "RdBu_r"
+ERROR_COLOURS = "magma"
+BLUE, RED = "#3465a4", "#b3401f"
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """Returns the figure as a PNG file's content."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+def display(columns: dict[str, np.ndarray], latents: np.ndarray, captions: Sequence[str] = ()) -> Figure:
+    """Draws a line an example: its images, the error of the last against the first, its latent vector, side by side.
+
+    columns: images [n, height, width, channels] in 0..1 by title, the target first and the output last; latents:
+    [n, latent_dim]; captions: a text a line. One colour scale serves all error maps, another all latent vectors.
+    """
+    *_, output = columns.values()
+    target = next(iter(columns.values()))
+    error = np.abs(output - target).mean(axis=-1)
+    titles = [*columns, "error", "latent vector"]
+    count = len(latents)
+    figure = Figure(figsize=(1.25 * len(titles) + 1.6, 1.25 * count + 0.75), layout="constrained")
+    axes = figure.subplots(count, len(titles), squeeze=False)
+    # One outlying pixel or number would darken all the others.
+    error_limit = max(float(np.quantile(error, 0.999)), 1e-3)
+    latent_limit = max(float(np.quantile(np.abs(latents), 0.99)), 1e-3)
+    for row, line in enumerate(axes):
+        for axis, images in zip(line, columns.values()):
+            _show_image(axis, images[row])
+        error_map = line[-2].imshow(error[row], cmap=ERROR_COLOURS, vmin=0, vmax=error_limit)
+        latent_map = _show_latent(line[-1], latents[row], latent_limit)
+        if captions:
+            line[0].set_ylabel(captions[row], fontsize=8)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=9)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for mappable, column in ((error_map, -2), (latent_map, -1)):
+        bar = figure.colorbar(mappable, ax=axes[:, column], location="bottom", shrink=0.9, aspect=12, pad=0.02)
+        bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _show_image(axis: Axes, image: np.ndarray) -> None:
+    axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+
+
+def _show_latent(axis: Axes, latent: np.ndarray, limit: float):
+    """Shows a vector as a block that is as square as can be, read line by line; what is left over stays white."""
+    width = int(np.ceil(np.sqrt(latent.size)))
+    block = np.full(width * -(-latent.size // width), np.nan)
+    block[: latent.size] = latent
+    return axis.imshow(block.reshape(-1, width), cmap=LATENT_COLOURS, vmin=-limit, vmax=limit)
+
+
+def curves(lines: dict[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, log: bool = False) -> Figure:
+    """Draws (x, y) points as lines, by name; `log` makes the y axis logarithmic."""
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axis = figure.subplots()
+    for (name, points), colour in zip(lines.items(), (BLUE, RED, "#4e9a06", "#75507b")):
+        axis.plot(*zip(*points), label=name, color=colour, linewidth=1.6, marker="." if len(points) < 20 else None)
+    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    _tidy(axis)
+    axis.legend(frameon=False)
+    return figure
+
+
+def bars(values: dict[str, float], y_label: str) -> Figure:
+    """Draws a bar for each value, by name, and their mean as a line."""
+    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(range(len(values)), list(values.values()), color=BLUE)
+    axis.axhline(np.mean(list(values.values())), color=RED, linewidth=1, label="mean of the classes")
+    axis.set_ylabel(y_label)
+    axis.set_xticks(range(len(values)), list(values), rotation=0 if max(map(len, values)) < 4 else 60)
+    _tidy(axis)
+    axis.legend(frameon=False)
+    return figure
+
+
+def _tidy(axis: Axes) -> None:
+    axis.grid(alpha=0.3)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,85 @@
+"""Results to files: results.json, a CSV or a PNG for each table and figure, and one HTML page that holds them all."""
+
+import base64
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from cae.report.figures import png
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What a task found out, or another part of the page.
+
+    name: the task's, under which `results` stand in results.json; headline: the one line to remember; figures: with
+    their captions, by file name; tables: rows by file name, for the CSV files; shown: the tables that the page shows.
+    """
+
+    name: str
+    title: str
+    headline: str = ""
+    results: Any = None
+    figures: dict[str, tuple[str, Figure]] = dataclasses.field(default_factory=dict)
+    tables: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    shown: Sequence[str] = ()
+
+
+def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], sections: Sequence[Section]) -> Path:
+    """Writes a report into `folder` and returns its page, which needs no other file.
+
+    The first section's first figure leads the page. facts: what the page says of the run, by name; a warning stands in
+    the title.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {}
+    for section in sections:
+        for name, (_, figure) in section.figures.items():
+            content = png(figure)
+            _replace(folder / f"{name}.png", content)
+            pictures[name] = base64.b64encode(content).decode()
+        for name, rows in section.tables.items():
+            _write_csv(folder / f"{name}.csv", rows)
+    results = {section.name: section.results for section in sections if section.results is not None}
+    _replace(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    templates = jinja2.Environment(loader=jinja2.PackageLoader("cae.report", "."), autoescape=True, trim_blocks=True)
+    templates.filters["figure"] = _readable
+    page = templates.get_template("page.html").render(
+        title=title,
+        warning=warning,
+        facts=facts,
+        sections=sections,
+        pictures=pictures,
+        lead=next(iter(sections[0].figures)),
+    )
+    _replace(folder / "index.html", page.encode())
+    return folder / "index.html"
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    partial = path.with_suffix(".tmp")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(".tmp")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _readable(value: Any) -> str:
+    """Returns a number with four digits that count, anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,34 @@
+"""Trains an autoencoder: python train.py --flagfile=configs/denoise.cfg [--epochs=5 ...]."""
+
+from etils import epy
+
+from cae import config, metrics, models, program
+from cae.data import noise, sources
+
+# What a person typed is checked before TensorFlow is imported, which takes seconds.
+with epy.lazy_imports():
+    from cae.data import pipeline
+    from cae.training import distribution, loop
+
+
+def main() -> None:
+    """Reads the flags, opens the data set, builds strategy, model and optimizer, and fits the model."""
+    settings, workdir = config.from_flags(), config.workdir_from_flags()
+    models.check(settings.model)
+    loss_of, corrupt = metrics.find_loss(settings.loss), noise.parse(settings.noise)
+    config.open_workdir(workdir)
+    source = sources.open_source(settings)
+    sources.check(source, settings.batch_size)
+
+    program.start_tensorflow()
+    strategy = distribution.make_strategy(settings.strategy, settings.logical_cpus)
+    config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
+    record = config.claim(workdir, settings, source.describe())
+    feed = pipeline.feed(source, corrupt, settings.batch_size, settings.seed)
+    state = loop.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
+    loop.fit(strategy, state, loss_of, feed, workdir, record)
+
+
+if __name__ == "__main__":
+    config.define_flags()
+    program.run(main)
