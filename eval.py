@@ -50,7 +50,7 @@ def main() -> None:
         class_names=source.class_names,
         max_examples=values.max_examples,
     )
-    sections = [task.run(trial) for task in chosen] + [history.section(epochs)]
+    sections = [task.run(trial) for task in chosen] + ([history.section(epochs)] if epochs else [])
     facts = history.facts(record, step, epochs, model.count_params())
     title = f"{settings.model} autoencoder on {source.name}"
     path = page.write(workdir / "report", title, record["dataset"]["warning"], facts, sections)

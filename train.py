@@ -19,6 +19,8 @@ def main() -> None:
     config.open_workdir(workdir)
     source = sources.open_source(settings)
     sources.check(source, settings.batch_size)
+    for line in source.notices():
+        print(line, flush=True)
 
     program.start_tensorflow()
     strategy = distribution.make_strategy(settings.strategy, settings.logical_cpus)

@@ -85,13 +85,15 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         raise UserError(f"--{field.name}={value} must be at least {least}")
 
 
-def define_flags() -> None:
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags that both programs take: one for every setting, and --workdir."""
-    flags.DEFINE_string("workdir", None, "Where a run writes; runs/<name of the --flagfile> unless said.")
+    flags.DEFINE_string(
+        "workdir", None, "Where a run writes; runs/<name of the --flagfile> unless said.", flag_values=values
+    )
     for field in dataclasses.fields(Config):
         kind = next(kind for kind in _DEFINE if field.type in (kind, kind | None))
         known = f" One of: {', '.join(field.metadata['choices'])}." if field.metadata["choices"] else ""
-        _DEFINE[kind](field.name, field.default, field.metadata["help"] + known)
+        _DEFINE[kind](field.name, field.default, field.metadata["help"] + known, flag_values=values)
 
 
 def from_flags(values: flags.FlagValues = flags.FLAGS) -> Config:

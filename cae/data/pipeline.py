@@ -1,7 +1,7 @@
 """Images to batches, a step's batch being a function of the seed and the step.
 
 A batch is {image, noisy: float32 [batch, height, width, channels] in 0..1, label: float32 [batch, classes], one-hot}.
-Without noise the first two are the same.
+Without noise the first two are the same; unlabelled images are all of one class.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Feed:
 def feed(source: Source, corrupt: Corruption | None, batch_size: int, seed: int) -> Feed:
     """Returns a data set's training and validation splits as batches."""
     images, labels = source.read("train")
-    common = {"classes": len(source.class_names), "corrupt": corrupt, "batch_size": batch_size, "seed": seed}
+    common = {"classes": max(len(source.class_names), 1), "corrupt": corrupt, "batch_size": batch_size, "seed": seed}
 
     def training(first_step: int, last_step: int) -> tf.data.Dataset:
         return training_batches(images, labels, first_step=first_step, last_step=last_step, **common)
@@ -63,7 +63,7 @@ def feed(source: Source, corrupt: Corruption | None, batch_size: int, seed: int)
 def test_batches(source: Source, seed: int) -> Callable[[Corruption | None], tf.data.Dataset]:
     """Returns what gives the test split's batches under a corruption, or under none: the same noise every time."""
     images, labels = source.read("test")
-    common = {"classes": len(source.class_names), "batch_size": 256, "seed": seed}
+    common = {"classes": max(len(source.class_names), 1), "batch_size": 256, "seed": seed}
     return lambda corrupt: evaluation_batches(images, labels, corrupt=corrupt, **common)
 
 

@@ -54,6 +54,13 @@ class Source:
     skipped: tuple[str, ...] = ()
     warning: str | None = None
 
+    def notices(self) -> list[str]:
+        """Returns what a person should know of the data set, a line each."""
+        lines = [f"warning: {self.warning}"] if self.warning else []
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} files cannot be read and are left out: {', '.join(self.skipped)}")
+        return lines
+
     def describe(self) -> dict[str, Any]:
         """Returns what config.json says of the data set."""
         described = dataclasses.asdict(dataclasses.replace(self, read=None))

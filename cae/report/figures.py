@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 LATENT_COLOURS = "RdBu_r"
 ERROR_COLOURS = "magma"
@@ -30,7 +31,7 @@ def display(columns: dict[str, np.ndarray], latents: np.ndarray, captions: Seque
     error = np.abs(output - target).mean(axis=-1)
     titles = [*columns, "error", "latent vector"]
     count = len(latents)
-    figure = Figure(figsize=(1.25 * len(titles) + 1.6, 1.25 * count + 0.75), layout="constrained")
+    figure = Figure(figsize=(1.1 * len(titles) + 0.6, 1.05 * count + 0.75), layout="constrained")
     axes = figure.subplots(count, len(titles), squeeze=False)
     # One outlying pixel or number would darken all the others.
     error_limit = max(float(np.quantile(error, 0.999)), 1e-3)
@@ -57,9 +58,10 @@ def _show_image(axis: Axes, image: np.ndarray) -> None:
     axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
 
 
-def _show_latent(axis: Axes, latent: np.ndarray, limit: float):
-    """Shows a vector as a block that is as square as can be, read line by line; what is left over stays white."""
-    width = int(np.ceil(np.sqrt(latent.size)))
+def _show_latent(axis: Axes, latent: np.ndarray, limit: float) -> AxesImage:
+    """Shows a vector as a block, read line by line: a full one of up to twice its height, or else about a square."""
+    square = int(np.ceil(np.sqrt(latent.size)))
+    width = next((w for w in range(square, int(1.5 * square) + 1) if latent.size % w == 0), square)
     block = np.full(width * -(-latent.size // width), np.nan)
     block[: latent.size] = latent
     return axis.imshow(block.reshape(-1, width), cmap=LATENT_COLOURS, vmin=-limit, vmax=limit)

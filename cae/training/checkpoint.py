@@ -13,6 +13,9 @@ from cae.errors import UserError
 NEWEST = 3
 """How many checkpoints are kept beside the best: one may turn out to be damaged."""
 
+# TensorFlow raises any of these, according to which piece of a checkpoint is cut off, changed or missing.
+_DAMAGE = (tf.errors.OpError, AssertionError, IndexError, KeyError, RuntimeError, ValueError)
+
 
 @dataclasses.dataclass
 class State:
@@ -53,7 +56,7 @@ class Checkpoints:
             try:
                 self._checkpoint.read(str(path)).assert_consumed()
                 return passed_over
-            except (tf.errors.OpError, AssertionError, ValueError):
+            except _DAMAGE:
                 passed_over.append(path.name)
         if passed_over:
             raise UserError(f"none of the checkpoints in {self._folder} can be read: {', '.join(passed_over)}")
@@ -85,7 +88,7 @@ def restore_best(folder: Path, model: keras.Model) -> int:
     try:
         restored = tf.train.Checkpoint(weights=_weights(model)).read(str(saved[0]))
         restored.assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except _DAMAGE as error:
         raise UserError(f"the best checkpoint, {saved[0]}, is damaged; train.py makes another") from error
     return int(saved[0].name.rpartition("-")[2])
 

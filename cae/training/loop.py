@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import psutil
 import tensorflow as tf
 
 from cae import models
@@ -87,6 +88,7 @@ def fit(
             sample = measure(feed.sample)
             scalars |= {"train/psnr": sample["psnr"], "train/ssim": sample["ssim"]}
             _refuse_not_finite(scalars["validation/loss"], "validation loss", int(state.step.numpy()))
+            scalars["memory_mib"] = psutil.Process().memory_info().rss / 2**20
             scalars["seconds"] = time.monotonic() - start
             step = int(state.step.numpy())
             best = scalars["validation/loss"] < float(state.best_loss.numpy())
@@ -134,7 +136,7 @@ def _train_epoch(
         progress.advance(epoch, count * batch_size, losses / count)
     return {
         "train/loss": sum_of_losses / steps,
-        "learning_rate": float(state.optimizer.learning_rate),
+        "learning_rate": float(state.optimizer.learning_rate.numpy()),  # Mirrored, `float` would not do.
         "images_per_second": steps * batch_size / (time.monotonic() - start),
     }
 

@@ -1,0 +1,88 @@
+"""Which blocks learn most in the same time: python -m benchmarks.blocks [--seconds=100] [--noise=gaussian:0.5].
+
+Trains the plain mirrored design, strided convolutions and transposed ones, and the `conv` family, one after the other,
+each for the same seconds of steps with a cosine schedule over that time, and prints what the validation split says.
+"""
+
+import math
+import time
+
+import keras
+import tensorflow as tf
+from absl import flags
+
+from cae import config, metrics, models, program
+from cae.data import noise, pipeline, sources
+from cae.models.conv import ConvAutoencoder
+from cae.models.layers import convolution, transposed_convolution
+from cae.training.step import make_measure, make_train_steps
+
+STEPS_PER_CALL = 10
+
+
+def main() -> None:
+    """Trains and measures every design, and prints a table."""
+    settings, seconds = config.from_flags(), flags.FLAGS.seconds
+    source = sources.open_source(settings)
+    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
+    print(f"{source.name}, noise {settings.noise}, {seconds:g} s each: the validation split")
+    print(f"{'design':8}{'weights':>10}{'steps':>8}{'images/s':>10}{'MSE':>10}{'PSNR':>8}{'SSIM':>8}", flush=True)
+    for name, design in {"plain": plain, "conv": models.build}.items():
+        model = design(settings, source.image_shape)
+        steps, measured = train(model, feed, settings, seconds)
+        print(
+            f"{name:8}{model.count_params():>10,}{steps:>8}{steps * feed.batch_size / seconds:>10,.0f}"
+            f"{measured['mse']:>10.5f}{measured['psnr']:>8.2f}{measured['ssim']:>8.3f}",
+            flush=True,
+        )
+
+
+def plain(settings: config.Config, image_shape: tuple[int, int, int]) -> keras.Model:
+    """Returns strided convolutions of `width` and twice that, a dense layer each way, and the same transposed."""
+    keras.utils.set_random_seed(settings.seed)
+    model, width = ConvAutoencoder(image_shape, settings.latent_dim, settings.width), settings.width
+    coarse = (image_shape[0] // 4, image_shape[1] // 4, 2 * width)
+    model.encoder = keras.Sequential(
+        [
+            convolution(width, strides=2, activation="relu"),
+            convolution(2 * width, strides=2, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(settings.latent_dim),
+        ]
+    )
+    model.decoder = keras.Sequential(
+        [
+            keras.layers.Dense(math.prod(coarse), activation="relu"),
+            keras.layers.Reshape(coarse),
+            transposed_convolution(width, strides=2, activation="relu"),
+            transposed_convolution(image_shape[2], strides=2),
+        ]
+    )
+    model(tf.zeros([1, *image_shape]))
+    return model
+
+
+def train(
+    model: keras.Model, feed: pipeline.Feed, settings: config.Config, seconds: float
+) -> tuple[int, dict[str, float]]:
+    """Takes steps for so many seconds and returns how many, and what the validation split says."""
+    strategy, loss_of = tf.distribute.get_strategy(), metrics.find_loss(settings.loss)
+    optimizer = keras.optimizers.Adam(settings.learning_rate, beta_2=0.99)
+    optimizer.build(model.trainable_variables)
+    train_steps = make_train_steps(strategy, model, optimizer, loss_of, feed.batch_size)
+    batches = iter(feed.training(0, 10**9))
+    optimizer.learning_rate = 0.0
+    train_steps(batches, tf.constant(1))  # Tracing does not count.
+    start, steps = time.perf_counter(), 0
+    while (spent := (time.perf_counter() - start) / seconds) < 1:
+        warm_up = min(1.0, 20 * spent)
+        optimizer.learning_rate = settings.learning_rate * warm_up * (1 + math.cos(math.pi * spent)) / 2
+        train_steps(batches, tf.constant(STEPS_PER_CALL))
+        steps += STEPS_PER_CALL
+    return steps, make_measure(strategy, model, loss_of)(feed.validation)
+
+
+if __name__ == "__main__":
+    config.define_flags()
+    flags.DEFINE_float("seconds", 100.0, "How long each design is trained.", lower_bound=1.0)
+    program.run(main)

@@ -1,0 +1,25 @@
+"""Takes one training step in a fresh process, for `benchmarks.speed` to time: python -m benchmarks.first_step."""
+
+import tensorflow as tf
+
+from cae import config, metrics, program
+from cae.data import noise, pipeline, sources
+from cae.training import loop
+from cae.training.step import make_train_steps
+
+
+def main() -> None:
+    """Does what train.py does until the first step is done."""
+    settings = config.from_flags()
+    source = sources.open_source(settings)
+    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
+    strategy = tf.distribute.get_strategy()
+    state = loop.build_state(strategy, settings, source.image_shape, 1)
+    loss_of = metrics.find_loss(settings.loss)
+    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
+    train_steps(iter(feed.training(0, 1)), tf.constant(1))
+
+
+if __name__ == "__main__":
+    config.define_flags()
+    program.run(main)

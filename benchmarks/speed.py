@@ -1,0 +1,119 @@
+"""Speed, side by side in one run: python -m benchmarks.speed [--flagfile=configs/denoise.cfg].
+
+The training step with noise drawn in the pipeline, Keras' `fit` of the same model and optimizer on plain arrays, the
+input pipeline alone, and how long it takes from the start of Python to the end of the first step. The figures that hold
+on another machine are the ratios. Rounds take turns, so that a machine that slows down slows all of them alike.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from cae import config, metrics, program
+from cae.data import noise, pipeline, sources
+from cae.training import distribution, loop
+from cae.training.step import make_train_steps
+
+STEPS = 100
+ROUNDS = 5
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    settings = config.from_flags()
+    source = sources.open_source(settings)
+    corrupt = noise.parse(settings.noise)
+    feed = pipeline.feed(source, corrupt, settings.batch_size, settings.seed)
+    strategy = distribution.make_strategy(settings.strategy, settings.logical_cpus)
+    contestants = {
+        "training step, noise in the pipeline": our_steps(strategy, settings, source, feed),
+        "Keras fit on arrays, no noise": keras_fit(settings, source),
+        "input pipeline alone, with noise": pipeline_alone(feed),
+    }
+    seconds = take_turns(contestants)
+    first = statistics.median(seconds["training step, noise in the pipeline"])
+    images = STEPS * settings.batch_size
+    print(
+        f"{source.name}, batches of {settings.batch_size}, {settings.precision}; median of {ROUNDS} rounds (least, most)"
+    )
+    print(f"{'':40}{'images/s':>10}{'(least, most)':>20}{'step = 1':>10}")
+    for name, times in seconds.items():
+        rates = sorted(images / each for each in times)
+        median = statistics.median(rates)
+        print(
+            f"{name:40}{median:>10,.0f}{f'({rates[0]:,.0f}, {rates[-1]:,.0f})':>20}{first / (images / median):>10.2f}"
+        )
+    print(f"start to first step: {start_to_first_step():.1f} s")
+
+
+def take_turns(contestants: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+    """Returns the seconds of each round of each contestant, after a round that does not count."""
+    seconds = {name: [] for name in contestants}
+    for run in contestants.values():
+        run()
+    for _ in range(ROUNDS):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def our_steps(
+    strategy: tf.distribute.Strategy, settings: config.Config, source: sources.Source, feed: pipeline.Feed
+) -> Callable[[], None]:
+    """Returns what takes `STEPS` steps of the hand-written loop, looked at as often as train.py does."""
+    state = loop.build_state(strategy, settings, source.image_shape, STEPS)
+    train_steps = make_train_steps(
+        strategy, state.model, state.optimizer, metrics.find_loss(settings.loss), feed.batch_size
+    )
+    batches = iter(strategy.experimental_distribute_dataset(feed.training(0, (ROUNDS + 1) * STEPS)))
+
+    def run() -> None:
+        for start in range(0, STEPS, loop.STEPS_PER_CALL):
+            losses, _ = train_steps(batches, tf.constant(min(loop.STEPS_PER_CALL, STEPS - start)))
+            float(losses)
+
+    return run
+
+
+def keras_fit(settings: config.Config, source: sources.Source) -> Callable[[], None]:
+    """Returns what fits the same model by Keras for `STEPS` steps, on clean images in an array."""
+    state = loop.build_state(tf.distribute.get_strategy(), settings, source.image_shape, STEPS)
+    state.model.compile(optimizer=state.optimizer, loss="mse")
+    images, _ = source.read("train")
+    wanted = np.arange(STEPS * settings.batch_size) % len(images)
+    clean = images[wanted].astype(np.float32) / 255
+    return lambda: state.model.fit(clean, clean, batch_size=settings.batch_size, epochs=1, verbose=0)
+
+
+def pipeline_alone(feed: pipeline.Feed) -> Callable[[], None]:
+    """Returns what draws the batches of `STEPS` steps and drops them."""
+
+    def run() -> None:
+        for _ in feed.training(0, STEPS):
+            pass
+
+    return run
+
+
+def start_to_first_step() -> float:
+    """Returns the seconds that a fresh Python needs from its first line to the end of the first training step."""
+    words = [word for word in sys.argv[1:] if not word.startswith("--workdir")]
+    command = [sys.executable, "-m", "benchmarks.first_step", *words]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    config.define_flags(flags.FLAGS)
+    keras.utils.disable_interactive_logging()
+    program.run(main)

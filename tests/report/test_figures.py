@@ -1,0 +1,40 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cae.report import figures
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("latent_dim", [1, 2, 7, 32, 100])
+def test_a_display_shows_any_images_and_latent_vectors(channels, latent_dim, random):
+    images = random.random((3, 12, 15, channels))
+    figure = figures.display({"input": images, "output": images}, random.random((3, latent_dim)), "abc")
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["input", "output", "error", "latent vector"]
+    assert Image.open(io.BytesIO(figures.png(figure))).format == "PNG"
+
+
+def shown(axis):
+    return np.ma.filled(axis.images[0].get_array(), np.nan)
+
+
+def test_images_are_shown_in_their_true_range_and_the_error_is_absolute():
+    target, output = np.full((1, 12, 12, 1), 0.25), np.full((1, 12, 12, 1), 1.0)
+    _, _, error, _ = figures.display({"input": target, "output": output}, np.zeros((1, 4))).axes[:4]
+    np.testing.assert_allclose(shown(error), 0.75)
+    first = figures.display({"input": target, "output": output}, np.zeros((1, 4))).axes[0]
+    assert first.images[0].get_clim() == (0, 1) and (shown(first) == 0.25).all()
+
+
+def test_a_latent_vector_is_read_line_by_line_on_one_scale_around_zero():
+    latents = np.stack([np.arange(7.0), -np.arange(7.0)])
+    images = np.zeros((2, 12, 12, 1))
+    first, second = (figures.display({"a": images, "b": images}, latents).axes[i] for i in (3, 7))
+    np.testing.assert_array_equal(shown(first).ravel()[:7], np.arange(7))
+    assert np.isnan(shown(first).ravel()[7:]).all()
+    low, high = first.images[0].get_clim()
+    assert low == -high and second.images[0].get_clim() == (low, high)
+    assert shown(figures.display({"a": images, "b": images}, np.zeros((2, 32))).axes[3]).shape == (4, 8)

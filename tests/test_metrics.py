@@ -1,0 +1,53 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cae import metrics
+from cae.errors import UserError
+
+
+def images(*values):
+    """Constant images, one a value."""
+    return np.stack([np.full((16, 16, 1), value, np.float32) for value in values])
+
+
+def test_values_worked_out_by_hand():
+    target, output = images(0.0, 1.0, 0.5), images(0.5, 1.0, 0.25)
+    np.testing.assert_allclose(metrics.squared_error(target, output), [0.25, 0, 0.0625])
+    np.testing.assert_allclose(metrics.psnr(target, output), [6.0206, 100, 12.0412], atol=1e-4)
+    # -ln(1 - 0.5), about 0, and -(ln(0.25) + ln(0.75)) / 2.
+    expected = [math.log(2), 0, -(math.log(0.25) + math.log(0.75)) / 2]
+    np.testing.assert_allclose(metrics.cross_entropy(target, output), expected, atol=1e-6)
+
+
+def test_cross_entropy_agrees_with_keras(random):
+    target, output = random.random((2, 4, 12, 12, 3), np.float32)
+    expected = tf.reduce_mean(tf.keras.losses.binary_crossentropy(target, output), axis=[1, 2])
+    np.testing.assert_allclose(metrics.cross_entropy(target, output), expected, rtol=1e-5)
+
+
+def test_cross_entropy_is_finite_for_certain_but_wrong_outputs():
+    assert np.isfinite(metrics.cross_entropy(images(0.0, 1.0), images(1.0, 0.0))).all()
+
+
+def test_ssim_is_one_for_identical_images_and_agrees_with_tensorflow(random):
+    target, output = random.random((2, 4, 28, 28, 1), np.float32)
+    np.testing.assert_allclose(metrics.ssim(target, target), 1, atol=1e-6)
+    np.testing.assert_allclose(metrics.ssim(target, output), tf.image.ssim(target, output, 1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*metrics.LOSSES, *metrics.QUALITIES])
+def test_each_image_has_its_own_value(name, random):
+    measure = (metrics.LOSSES | metrics.QUALITIES)[name]
+    target, output = random.random((2, 3, 16, 16, 2), np.float32)
+    together = measure(target, output)
+    assert together.shape == (3,) and together.dtype == tf.float32
+    alone = [float(measure(target[i : i + 1], output[i : i + 1])[0]) for i in range(3)]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_an_unknown_loss_names_the_known_ones_and_the_nearest():
+    with pytest.raises(UserError, match=r"unknown --loss 'mes'.*did you mean 'mse'.*cross_entropy"):
+        metrics.find_loss("mes")

@@ -1,0 +1,198 @@
+"""The real programs, as people start them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(program, *words, folder, seconds=180):
+    """Runs a program in a folder of its own; returns its exit code, stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / program), *map(str, words)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+QUICK = ("--dataset=digits", "--width=8", "--latent_dim=8")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A denoising run on the embedded digits, by the shipped config, and what the programs said."""
+    folder = tmp_path_factory.mktemp("trained")
+    flagfile = f"--flagfile={ROOT / 'configs' / 'denoise.cfg'}"
+    code, out, err = run("train.py", flagfile, *QUICK, "--epochs=4", folder=folder)
+    assert code == 0, err
+    evaluated = run("eval.py", flagfile, *QUICK, folder=folder)
+    assert evaluated[0] == 0, evaluated[2]
+    return folder, out, evaluated[1], err + evaluated[2]
+
+
+def test_training_and_evaluation_leave_what_people_rely_on(trained):
+    folder, out, evaluated, err = trained
+    run_folder = folder / "runs" / "denoise"
+    written = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*")}
+    assert {
+        "config.json", "metrics.jsonl", "checkpoints", "tensorboard/train", "tensorboard/validation",
+        "report/index.html", "report/results.json", "report/denoise.csv", "report/denoise.png",
+    } <= written  # fmt: skip
+    assert err == "", "nothing but errors goes to stderr"
+    assert "epoch 4/4" in out
+    assert f"report: {Path('runs') / 'denoise' / 'report' / 'index.html'}" in evaluated
+
+
+def test_results_have_their_plain_names_and_the_model_denoises(trained):
+    results = json.loads((trained[0] / "runs/denoise/report/results.json").read_text())
+    noisy, ours = results["denoise"]
+    assert (noisy["method"], noisy["noise"], noisy["level"]) == ("noisy input", "gaussian", "0.5")
+    assert ours["mse"] < noisy["mse"] and ours["psnr"] > noisy["psnr"]
+    assert {"mse", "psnr", "ssim", "by_class"} <= results["reconstruct"].keys()
+    assert f"{ours['mse']:.5f}" in trained[2]
+
+
+def test_the_record_says_what_was_used(trained):
+    record = json.loads((trained[0] / "runs/denoise/config.json").read_text())
+    assert record["settings"]["noise"] == "gaussian:0.5" and record["dataset"]["name"] == "digits"
+    assert record["dataset"]["splits"]["test"]["images"] == 256
+    assert {"python", "tensorflow", "keras", "numpy"} <= record["versions"].keys()
+
+
+def test_a_run_goes_on_and_another_one_is_refused(trained):
+    folder, *_ = trained
+    words = (f"--flagfile={ROOT / 'configs' / 'denoise.cfg'}", *QUICK)
+    code, out, err = run("train.py", *words, "--epochs=5", "--noise=gaussian:0.3", folder=folder)
+    assert code == 2 and "noise (gaussian:0.5 there, gaussian:0.3 now)" in err and out == ""
+    code, out, _ = run("train.py", *words, "--epochs=5", folder=folder)
+    assert code == 0 and "going on after epoch 4" in out and "epoch 5/5" in out
+    epochs = [json.loads(line)["epoch"] for line in (folder / "runs/denoise/metrics.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3, 4, 5]
+
+
+def test_evaluation_with_another_noise_and_against_another_model(trained):
+    folder, *_ = trained
+    words = ("--workdir=runs/denoise", "--tasks=denoise")
+    code, out, _ = run("eval.py", *words, "--noise=salt_pepper:0.2", folder=folder)
+    assert code == 0 and "denoise salt_pepper:0.2" in out and "reconstruct" not in out
+    code, _, err = run("eval.py", *words, "--latent_dim=16", folder=folder)
+    assert code == 2 and "latent_dim (8 there, 16 now)" in err
+
+
+def test_one_and_two_replicas_learn_the_same(tmp_path):
+    words = (*QUICK, "--noise=gaussian:0.5", "--epochs=1")
+    code, _, err = run("train.py", *words, "--workdir=one", folder=tmp_path)
+    assert code == 0, err
+    code, _, err = run("train.py", *words, "--workdir=two", "--strategy=mirrored", "--logical_cpus=2", folder=tmp_path)
+    assert code == 0, err
+    one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("one", "two"))
+    for name in ("train/loss", "validation/loss", "validation/psnr", "validation/ssim"):
+        assert one[name] == pytest.approx(two[name], rel=1e-4)
+
+
+def test_ones_own_images_in_colour_with_mixed_precision(tmp_path, random):
+    for number in range(40):
+        picture = Image.fromarray(random.integers(0, 256, (40, 30, 3), np.uint8))
+        picture.save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.jpg").write_text("no picture")
+    words = (f"--dataset=folder:{tmp_path}", "--image_size=21", "--channels=3", "--width=8", "--batch_size=16")
+    workdir = tmp_path / "run"
+    code, out, err = run(
+        "train.py", *words, f"--workdir={workdir}", "--precision=mixed_bfloat16", "--epochs=1", folder=tmp_path
+    )
+    assert code == 0 and "broken.jpg" in out, err
+    code, out, err = run("eval.py", f"--workdir={workdir}", folder=tmp_path)
+    assert code == 0 and "reconstruct clean images" in out and "denoise gaussian:0.5" in out, err
+
+
+# --- Bad input -------------------------------------------------------------------------------------------------------
+
+BAD = {
+    "flag": (("--epoch=3",), "Unknown command line flag 'epoch'.*"),
+    "word": (("epochs=3",), "'epochs=3' is not a flag"),
+    "number": (("--epochs=many",), "epochs"),
+    "flagfile": (("--flagfile=nowhere.cfg",), "nowhere.cfg"),
+    "model": (("--model=cnov",), "unknown --model 'cnov' (did you mean 'conv'?); known: conv"),
+    "noise": (("--noise=gausian:1",), "did you mean 'gaussian'"),
+    "loss": (("--loss=mae",), "unknown --loss 'mae'"),
+    "data set": (("--dataset=mnits",), "did you mean 'mnist'"),
+    "size": (("--latent_dim=-1",), "--latent_dim=-1 must be at least 1"),
+    "share": (
+        ("--strategy=mirrored", "--logical_cpus=3"),
+        "--batch_size=128 cannot be shared out evenly over 3 replicas; 129 can",
+    ),
+    "batch": (("--dataset=digits", "--batch_size=5000"), "more than the 1285 training images"),
+    "folder": (("--dataset=folder:nowhere",), "there is no such folder"),
+    "empty folder": (("--dataset=folder:empty",), "needs PNG, JPEG or BMP pictures"),
+    "workdir": (("--dataset=digits", "--workdir=file/run"), "cannot be written"),
+    "other": (("--dataset=digits", "--workdir=other"), "holds something else than a run"),
+}
+
+
+def assert_one_line(result, told):
+    code, out, err = result
+    assert code in (1, 2) and out == ""
+    assert err.count("\n") == 1 and "Traceback" not in err, err
+    assert told.removesuffix(".*") in err
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "empty").mkdir()
+    (folder / "other").mkdir()
+    (folder / "other" / "thesis.tex").touch()
+    (folder / "file").touch()
+    return folder
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_one_line_before_tensorflow_is_needed(place, case):
+    words, told = BAD[case]
+    assert_one_line(run("train.py", *words, folder=place), told)
+    assert not (place / "runs" / "default" / "config.json").exists()
+
+
+def test_bad_input_to_an_evaluation(place):
+    assert_one_line(run("eval.py", "--workdir=nowhere", folder=place), "holds no run")
+    assert_one_line(run("eval.py", "--tasks=denose", folder=place), "did you mean 'denoise'")
+
+
+def test_a_data_set_that_lacks_a_split(place, tfds_dir):
+    words = ("--dataset=fashion_mnist", f"--data_dir={tfds_dir}")
+    assert_one_line(run("train.py", *words, folder=place), "lacks the split 'train'; it has test")
+
+
+def test_bad_input_is_told_without_importing_tensorflow(place):
+    """That import alone takes seconds."""
+    script = (
+        "import runpy, sys; sys.argv = ['train.py', '--dataset=mnits']\n"
+        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit: print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_real_digits_through_the_real_programs(tmp_path, tfds_dir):
+    words = (f"--flagfile={ROOT / 'configs' / 'denoise.cfg'}", f"--data_dir={tfds_dir}", "--width=4", "--epochs=1")
+    code, out, err = run("train.py", *words, folder=tmp_path)
+    assert code == 0 and "epoch 1/1" in out, err
+    code, out, err = run("eval.py", "--workdir=runs/denoise", "--tasks=denoise", folder=tmp_path)
+    assert code == 0, err
+    _, ours = json.loads((tmp_path / "runs/denoise/report/results.json").read_text())["denoise"]
+    assert ours["mse"] < 0.04
