@@ -52,7 +52,7 @@ def main() -> None:
     )
     sections = [task.run(trial) for task in chosen] + ([history.section(epochs)] if epochs else [])
     facts = history.facts(record, step, epochs, model.count_params())
-    title = f"{settings.model} autoencoder on {source.name}"
+    title = f"{source.name}: {settings.model} autoencoder, trained on {settings.noise or 'clean images'}"
     path = page.write(workdir / "report", title, record["dataset"]["warning"], facts, sections)
     for line in filter(None, [record["dataset"]["warning"], *(section.headline for section in sections)]):
         print(line)

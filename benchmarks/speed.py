@@ -40,9 +40,7 @@ def main() -> None:
     seconds = take_turns(contestants)
     first = statistics.median(seconds["training step, noise in the pipeline"])
     images = STEPS * settings.batch_size
-    print(
-        f"{source.name}, batches of {settings.batch_size}, {settings.precision}; median of {ROUNDS} rounds (least, most)"
-    )
+    print(f"{source.name}, batches of {settings.batch_size}, {settings.precision}; median of {ROUNDS} rounds")
     print(f"{'':40}{'images/s':>10}{'(least, most)':>20}{'step = 1':>10}")
     for name, times in seconds.items():
         rates = sorted(images / each for each in times)
@@ -71,9 +69,8 @@ def our_steps(
 ) -> Callable[[], None]:
     """Returns what takes `STEPS` steps of the hand-written loop, looked at as often as train.py does."""
     state = loop.build_state(strategy, settings, source.image_shape, STEPS)
-    train_steps = make_train_steps(
-        strategy, state.model, state.optimizer, metrics.find_loss(settings.loss), feed.batch_size
-    )
+    loss_of = metrics.find_loss(settings.loss)
+    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
     batches = iter(strategy.experimental_distribute_dataset(feed.training(0, (ROUNDS + 1) * STEPS)))
 
     def run() -> None:

@@ -16,6 +16,8 @@ from cae.report.figures import png
 
 Row = dict[str, Any]
 
+DIGITS = {"mse": ".5f", "psnr": ".2f", "ssim": ".3f"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Section:
@@ -80,6 +82,6 @@ def _replace(path: Path, content: bytes) -> None:
     os.replace(partial, path)
 
 
-def _readable(value: Any) -> str:
-    """Returns a number with four digits that count, anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _readable(value: Any, name: str) -> str:
+    """Returns a number as precise as its quality is usually quoted, anything else as it is."""
+    return format(value, DIGITS.get(name, ".4g")) if isinstance(value, float) else str(value)

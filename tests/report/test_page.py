@@ -45,7 +45,7 @@ def written(tmp_path, *sections, warning=None):
 def test_one_file_holds_everything(tmp_path, section):
     result = written(tmp_path, section)
     assert result.links and all(link.startswith("data:image/png;base64,") for link in result.links)
-    for text in ("a title", "less noise", "Denoising", "A caption", "0.01235", "1e-07", "versions", "x 1"):
+    for text in ("a title", "less noise", "Denoising", "A caption", "0.01235", "0.00000", "versions", "x 1"):
         assert text in result.text
     # Names are shown as they are, not taken for markup.
     assert "<b>this & that</b>" in result.text
