@@ -54,12 +54,15 @@ def main() -> None:
     facts = history.facts(record, step, epochs, model.count_params())
     title = f"{source.name}: {settings.model} autoencoder, trained on {settings.noise or 'clean images'}"
     path = page.write(workdir / "report", title, record["dataset"]["warning"], facts, sections)
-    for line in filter(None, [record["dataset"]["warning"], *(section.headline for section in sections)]):
-        print(line)
+    if warning := record["dataset"]["warning"]:
+        print(f"warning: {warning}")
+    for section in sections:
+        print(section.headline, end="\n" if section.headline else "")
     print(f"report: {path}")
 
 
 if __name__ == "__main__":
     config.define_flags()
+    flags.adopt_module_key_flags(config)  # So that --help lists them.
     define_flags()
     program.run(main)

@@ -1,5 +1,6 @@
 """Trains an autoencoder: python train.py --flagfile=configs/denoise.cfg [--epochs=5 ...]."""
 
+from absl import flags
 from etils import epy
 
 from cae import config, metrics, models, program
@@ -33,4 +34,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     config.define_flags()
+    flags.adopt_module_key_flags(config)  # So that --help lists them.
     program.run(main)

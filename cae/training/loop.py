@@ -78,15 +78,15 @@ def fit(
     measure = make_measure(strategy, state.model, loss_of)
     last_step = feed.steps(epochs)
     batches = iter(strategy.experimental_distribute_dataset(feed.training(first_step, last_step)))
+    validation, sample = map(strategy.experimental_distribute_dataset, (feed.validation, feed.sample))
     progress = Progress(last_step * feed.batch_size, first_step * feed.batch_size, epochs)
     try:
         for epoch in range(first_epoch + 1, epochs + 1):
             start = time.monotonic()
             steps = feed.steps(epoch) - int(state.step.numpy())
             scalars = _train_epoch(state, train_steps, batches, steps, epoch, feed.batch_size, progress)
-            scalars |= {f"validation/{name}": value for name, value in measure(feed.validation).items()}
-            sample = measure(feed.sample)
-            scalars |= {"train/psnr": sample["psnr"], "train/ssim": sample["ssim"]}
+            scalars |= {f"validation/{name}": value for name, value in measure(validation).items()}
+            scalars |= {f"train/{name}": value for name, value in measure(sample).items() if name in ("psnr", "ssim")}
             _refuse_not_finite(scalars["validation/loss"], "validation loss", int(state.step.numpy()))
             scalars["memory_mib"] = psutil.Process().memory_info().rss / 2**20
             scalars["seconds"] = time.monotonic() - start

@@ -1,6 +1,6 @@
 """The training step: forward, loss, gradient, update; and what is made of it: many steps, or a measurement."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -60,8 +60,11 @@ def make_train_steps(
 
 def make_measure(
     strategy: tf.distribute.Strategy, model: keras.Model, loss_of: PerImage
-) -> Callable[[tf.data.Dataset], dict[str, float]]:
-    """Returns a function that gives the mean loss and qualities of the model over all images of a data set, exactly."""
+) -> Callable[[Iterable[Batch]], dict[str, float]]:
+    """Returns a function that gives the mean loss and qualities of the model over all images of batches, exactly.
+
+    The batches are those that the strategy has distributed.
+    """
 
     def step(batch: Batch) -> dict[str, tf.Tensor]:
         output = model(batch["noisy"])
@@ -73,8 +76,8 @@ def make_measure(
     def sums_of(batch: Batch) -> dict[str, tf.Tensor]:
         return distribution.summed(strategy, step, batch)
 
-    def measure(batches: tf.data.Dataset) -> dict[str, float]:
-        sums = [sums_of(batch) for batch in strategy.experimental_distribute_dataset(batches)]
+    def measure(batches: Iterable[Batch]) -> dict[str, float]:
+        sums = [sums_of(batch) for batch in batches]
         totals = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
         images = totals.pop("images")
         return {name: total / images for name, total in totals.items()}

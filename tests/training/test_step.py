@@ -135,7 +135,8 @@ def test_a_measurement_is_exact_whatever_the_last_batch(tiny, random, strategy, 
     model = state_of(strategy, tiny).model
     clean = random.random((images, *SHAPE), np.float32)
     data = tf.data.Dataset.from_tensor_slices({"image": clean, "noisy": clean}).batch(8)
-    measured = make_measure(strategy, model, metrics.cross_entropy)(data)
+    distributed = strategy.experimental_distribute_dataset(data)
+    measured = make_measure(strategy, model, metrics.cross_entropy)(distributed)
     output = model(clean)
     expected = {"loss": metrics.cross_entropy} | metrics.QUALITIES
     assert measured == pytest.approx({k: float(np.mean(of(clean, output))) for k, of in expected.items()}, rel=1e-4)
