@@ -1,7 +1,6 @@
 """The real programs, as people start them."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,6 @@ def run(program, *words, folder, seconds=180):
         text=True,
         check=False,
         timeout=seconds,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -72,6 +72,12 @@ def fit(
     _say_where_it_starts(first_epoch, epochs, first_step)
     if first_epoch >= epochs:
         return
+    replicas = strategy.num_replicas_in_sync
+    print(
+        f"{state.model.count_params():,} weights, {feed.images:,} images in batches of {feed.batch_size}, "
+        f"{replicas} replica{'s' * (replicas > 1)}; everything goes to {workdir}",
+        flush=True,
+    )
     summaries = Summaries(workdir, first_step)
     summaries.text("configuration", settings_table(record["settings"], record["dataset"]["warning"]))
     train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)

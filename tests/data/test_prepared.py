@@ -75,5 +75,5 @@ def test_a_set_without_images_is_refused(data_dir):
 
 
 def test_a_version_that_does_not_exist_is_told_in_one_line(data_dir):
-    with pytest.raises(UserError, match="--dataset=mnist:9.9.9"):
+    with pytest.raises(UserError, match=r"--dataset=mnist:9\.9\.9"):
         prepared.builder("mnist:9.9.9", data_dir)
