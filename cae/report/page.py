@@ -50,7 +50,8 @@ def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], 
             _replace(folder / f"{name}.png", content)
             pictures[name] = base64.b64encode(content).decode()
         for name, rows in section.tables.items():
-            _write_csv(folder / f"{name}.csv", rows)
+            if rows:
+                _write_csv(folder / f"{name}.csv", rows)
     results = {section.name: section.results for section in sections if section.results is not None}
     _replace(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     templates = jinja2.Environment(loader=jinja2.PackageLoader("cae.report", "."), autoescape=True, trim_blocks=True)
@@ -70,7 +71,7 @@ def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], 
 def _write_csv(path: Path, rows: list[Row]) -> None:
     partial = path.with_suffix(".tmp")
     with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     os.replace(partial, path)

@@ -2,7 +2,7 @@
 
 from cae.report.figures import display
 from cae.report.page import Section
-from cae.tasks.subject import Outcome, Subject, try_out
+from cae.tasks.subject import Outcome, Subject, rows_by_class, try_out
 
 
 def run(subject: Subject) -> Section:
@@ -26,7 +26,7 @@ def run(subject: Subject) -> Section:
         ),
         results=rows,
         figures={"denoise": (f"Test images with {subject.noise_name}, what the model made of them, and how", figure)},
-        tables={"denoise": rows},
+        tables={"denoise": rows, "denoise_by_class": rows_by_class(outcome, subject.class_names)},
         shown=["denoise"],
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cae.report.figures import bars, display
 from cae.report.page import Row, Section
-from cae.tasks.subject import Outcome, Subject, try_out
+from cae.tasks.subject import Outcome, Subject, rows_by_class, try_out
 
 
 def run(subject: Subject) -> Section:
@@ -33,17 +33,6 @@ def run(subject: Subject) -> Section:
         tables={"reconstruct_by_class": by_class, "latents": latent_rows(outcome)},
         shown=["reconstruct_by_class"] if by_class else [],
     )
-
-
-def rows_by_class(outcome: Outcome, class_names: list[str]) -> list[Row]:
-    """Returns a row for each class that has images: class, images, mse, psnr, ssim; none for unlabelled images."""
-    rows = []
-    for label, name in enumerate(class_names):
-        members = outcome.classes == label
-        if members.any():
-            means = {key: float(values[members].mean(dtype="float64")) for key, values in outcome.qualities.items()}
-            rows.append({"class": name, "images": int(members.sum())} | means)
-    return rows
 
 
 def latent_rows(outcome: Outcome) -> list[Row]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cae.data.noise import Corruption
 from cae.metrics import QUALITIES
+from cae.report.page import Row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,17 @@ def try_out(subject: Subject, corruption: Corruption | None) -> Outcome:
     examples = {name: np.stack([pictures[name] for *_, pictures in kept]) for name in kept[0][2]}
     chosen = np.array([number for _, number, _ in kept])
     return Outcome(joined["qualities"], joined["input_qualities"], joined["classes"]["class"], chosen, examples)
+
+
+def rows_by_class(outcome: Outcome, class_names: Sequence[str]) -> list[Row]:
+    """Returns a row for each class that has images: class, images, mse, psnr, ssim; none for unlabelled images."""
+    rows = []
+    for label, name in enumerate(class_names):
+        members = outcome.classes == label
+        if members.any():
+            means = {key: float(values[members].mean(dtype="float64")) for key, values in outcome.qualities.items()}
+            rows.append({"class": name, "images": int(members.sum())} | means)
+    return rows
 
 
 def _share(subject: Subject) -> int:
