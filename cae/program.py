@@ -29,6 +29,11 @@ def run(main: Callable[[], None]) -> None:
             _end(name, "interrupted; the same command goes on from the last checkpoint", 130)
         except (OSError, MemoryError) as error:
             _end(name, f"{type(error).__name__}: {error}", 1)
+        except Exception as error:
+            # TensorFlow's own class for this can't be named here: it takes seconds to import.
+            if type(error).__name__ != "ResourceExhaustedError":
+                raise
+            _end(name, "out of memory; a smaller --batch_size, --width or --image_size takes less", 1)
 
     app.run(guarded, flags_parser=lambda argv: _parse(name, argv))
 

@@ -26,6 +26,11 @@ class State:
     step: tf.Variable
     best_loss: tf.Variable
 
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return int(self.step.numpy())
+
     @classmethod
     def new(cls, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> "State":
         """Returns the state at step 0; the model and the optimizer must be built."""
@@ -71,7 +76,11 @@ class Checkpoints:
         self._write("best", keep=1)
 
     def _write(self, kind: str, keep: int) -> None:
-        self._checkpoint.write(str(self._folder / f"{kind}-{self._state.step.numpy():09d}"))
+        path = self._folder / f"{kind}-{self._state.steps:09d}"
+        try:
+            self._checkpoint.write(str(path))
+        except tf.errors.OpError as error:
+            raise UserError(f"{path} cannot be saved, and older ones stay good: {error.message}") from error
         for path in _saved(self._folder, kind)[keep:]:
             for piece in self._folder.glob(f"{path.name}.*"):
                 piece.unlink()

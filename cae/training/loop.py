@@ -1,7 +1,7 @@
 """Fitting a model: epochs of graph steps, and between them measurements, events, pictures and checkpoints."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cae.metrics import PerImage
 from cae.report import figures
 from cae.training.checkpoint import Checkpoints, State
 from cae.training.progress import Progress
-from cae.training.step import Batch, make_measure, make_train_steps
+from cae.training.step import make_measure, make_train_steps
 from cae.training.summaries import Summaries, settings_table
 
 STEPS_PER_CALL = 32
@@ -65,50 +65,67 @@ def fit(
     """
     epochs, pictures_every = record["settings"]["epochs"], record["settings"]["pictures_every"]
     checkpoints = Checkpoints(workdir / "checkpoints", state)
-    for name in checkpoints.restore_newest():
-        print(f"checkpoint {name} is damaged: passed over", flush=True)
-    first_step = int(state.step.numpy())
-    first_epoch = feed.epochs(first_step)
-    _say_where_it_starts(first_epoch, epochs, first_step)
-    if first_epoch >= epochs:
+    passed_over = checkpoints.restore_newest()
+    done = feed.epochs(state.steps)
+    _say_where_it_starts(state, feed, strategy, workdir, done, epochs, passed_over)
+    if done >= epochs:
         return
-    replicas = strategy.num_replicas_in_sync
-    print(
-        f"{state.model.count_params():,} weights, {feed.images:,} images in batches of {feed.batch_size}, "
-        f"{replicas} replica{'s' * (replicas > 1)}; everything goes to {workdir}",
-        flush=True,
-    )
-    summaries = Summaries(workdir, first_step)
+    summaries = Summaries(workdir, state.steps)
     summaries.text("configuration", settings_table(record["settings"], record["dataset"]["warning"]))
-    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
-    measure = make_measure(strategy, state.model, loss_of)
-    last_step = feed.steps(epochs)
-    batches = iter(strategy.experimental_distribute_dataset(feed.training(first_step, last_step)))
-    validation, sample = map(strategy.experimental_distribute_dataset, (feed.validation, feed.sample))
-    progress = Progress(last_step * feed.batch_size, first_step * feed.batch_size, epochs)
-    try:
-        for epoch in range(first_epoch + 1, epochs + 1):
-            start = time.monotonic()
-            steps = feed.steps(epoch) - int(state.step.numpy())
-            scalars = _train_epoch(state, train_steps, batches, steps, epoch, feed.batch_size, progress)
-            scalars |= {f"validation/{name}": value for name, value in measure(validation).items()}
-            scalars |= {f"train/{name}": value for name, value in measure(sample).items() if name in ("psnr", "ssim")}
-            _refuse_not_finite(scalars["validation/loss"], "validation loss", int(state.step.numpy()))
-            scalars["memory_mib"] = psutil.Process().memory_info().rss / 2**20
-            scalars["seconds"] = time.monotonic() - start
-            step = int(state.step.numpy())
+    with Progress(feed.images, done, epochs) as progress:
+        run_epoch = make_run_epoch(strategy, state, loss_of, feed, epochs, progress)
+        for epoch in range(done + 1, epochs + 1):
+            scalars = run_epoch(epoch)
             best = scalars["validation/loss"] < float(state.best_loss.numpy())
-            summaries.scalars(step, epoch, scalars)
+            summaries.scalars(state.steps, epoch, scalars)
             if epoch % pictures_every == 0 or epoch in (1, epochs):
-                summaries.picture(step, "examples", examples_figure(state.model, feed.validation))
+                summaries.picture(state.steps, "examples", examples_figure(state.model, feed.validation))
             summaries.flush()
+            # Events first: what was written past a checkpoint is dropped by the run that goes on from there.
             if best:
                 state.best_loss.assign(scalars["validation/loss"])
                 checkpoints.save_best()
             checkpoints.save()
-            progress.report(epoch, step * feed.batch_size, scalars, best)
-    finally:
-        progress.close()
+            progress.report(epoch, scalars, best)
+
+
+def make_run_epoch(
+    strategy: tf.distribute.Strategy, state: State, loss_of: PerImage, feed: Feed, epochs: int, progress: Progress
+) -> Callable[[int], dict[str, float]]:
+    """Returns a function that takes the steps up to an epoch's end, and returns what they came to.
+
+    Epochs are counted from 1 and have to be run in turn, from the one that follows the state's step.
+    """
+    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
+    measure = make_measure(strategy, state.model, loss_of)
+    distribute = strategy.experimental_distribute_dataset
+    batches = iter(distribute(feed.training(state.steps, feed.steps(epochs))))
+    validation, sample = distribute(feed.validation), distribute(feed.sample)
+
+    def run_epoch(epoch: int) -> dict[str, float]:
+        start, first, losses = time.monotonic(), state.steps, 0.0
+        while (left := feed.steps(epoch) - state.steps) > 0:
+            count = min(STEPS_PER_CALL, left)
+            loss, good = (float(value) for value in train_steps(batches, tf.constant(count)))
+            _refuse_not_finite(loss, "training loss", state.steps + int(good))
+            state.step.assign_add(count)
+            losses += loss
+            progress.advance(epoch, count * feed.batch_size, loss / count)
+        steps, seconds = state.steps - first, time.monotonic() - start
+        measured, sampled = measure(validation), measure(sample)
+        _refuse_not_finite(measured["loss"], "validation loss", state.steps)
+        return {
+            "train/loss": losses / steps,
+            "train/psnr": sampled["psnr"],
+            "train/ssim": sampled["ssim"],
+            **{f"validation/{name}": value for name, value in measured.items()},
+            "learning_rate": float(state.optimizer.learning_rate.numpy()),  # `float` alone fails on a mirrored one.
+            "images_per_second": steps * feed.batch_size / seconds,
+            "memory_mib": psutil.Process().memory_info().rss / 2**20,
+            "seconds": time.monotonic() - start,
+        }
+
+    return run_epoch
 
 
 def examples_figure(model: keras.Model, batches: tf.data.Dataset) -> figures.Figure:
@@ -120,33 +137,6 @@ def examples_figure(model: keras.Model, batches: tf.data.Dataset) -> figures.Fig
     return figures.display({title: images.numpy() for title, images in columns.items()}, latent.numpy())
 
 
-def _train_epoch(
-    state: State,
-    train_steps: Callable,
-    batches: Iterator[Batch],
-    steps: int,
-    epoch: int,
-    batch_size: int,
-    progress: Progress,
-) -> dict[str, float]:
-    """Takes an epoch's steps and returns their mean loss, the learning rate and the speed."""
-    start, sum_of_losses, done = time.monotonic(), 0.0, 0
-    while done < steps:
-        count = min(STEPS_PER_CALL, steps - done)
-        losses, good = (float(value) for value in train_steps(batches, tf.constant(count)))
-        if good < count:
-            _refuse_not_finite(float("nan"), "training loss", int(state.step.numpy()) + int(good))
-        state.step.assign_add(count)
-        done += count
-        sum_of_losses += losses
-        progress.advance(epoch, count * batch_size, losses / count)
-    return {
-        "train/loss": sum_of_losses / steps,
-        "learning_rate": float(state.optimizer.learning_rate.numpy()),  # Mirrored, `float` would not do.
-        "images_per_second": steps * batch_size / (time.monotonic() - start),
-    }
-
-
 def _refuse_not_finite(value: float, what: str, step: int) -> None:
     if not -float("inf") < value < float("inf"):
         raise UserError(
@@ -155,8 +145,24 @@ def _refuse_not_finite(value: float, what: str, step: int) -> None:
         )
 
 
-def _say_where_it_starts(epoch: int, epochs: int, step: int) -> None:
-    if epoch >= epochs:
-        print(f"already trained for {epoch} epochs (step {step}); a larger --epochs goes on", flush=True)
-    elif step:
-        print(f"going on after epoch {epoch} (step {step})", flush=True)
+def _say_where_it_starts(
+    state: State,
+    feed: Feed,
+    strategy: tf.distribute.Strategy,
+    workdir: Path,
+    done: int,
+    epochs: int,
+    passed_over: list[str],
+) -> None:
+    lines = [f"checkpoint {name} is damaged: passed over" for name in passed_over]
+    if done >= epochs:
+        lines.append(f"already trained for {done} epochs (step {state.steps}); a larger --epochs goes on")
+    else:
+        replicas = strategy.num_replicas_in_sync
+        lines.append(
+            f"{state.model.count_params():,} weights, {feed.images:,} images in batches of {feed.batch_size}, "
+            f"{replicas} replica{'s' * (replicas > 1)}; everything goes to {workdir}"
+        )
+        if done:
+            lines.append(f"going on after epoch {done} (step {state.steps})")
+    print("\n".join(lines), flush=True)

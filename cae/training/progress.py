@@ -7,14 +7,14 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Epoch, loss, images a second and time left."""
+    """Epoch, loss, images a second and time left; a context in which the bar stands."""
 
-    def __init__(self, images: int, images_done: int, epochs: int):
-        self._images, self._first, self._epochs = images, images_done, epochs
+    def __init__(self, images_an_epoch: int, epochs_done: int, epochs: int):
+        self._first, self._epochs = epochs_done, epochs
         self._start = time.monotonic()
         self._bar = tqdm(
-            total=images,
-            initial=images_done,
+            total=images_an_epoch * epochs,
+            initial=images_an_epoch * epochs_done,
             unit="image",
             unit_scale=True,
             disable=not sys.stderr.isatty(),
@@ -22,16 +22,22 @@ class Progress:
             bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} {remaining} left{postfix}",
         )
 
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
     def advance(self, epoch: int, images: int, loss: float) -> None:
         """Tells of so many more images in epoch `epoch`, counted from 1, with this mean loss."""
         self._bar.set_description_str(f"epoch {epoch}/{self._epochs}")
         self._bar.set_postfix_str(f"loss {loss:.5f}", refresh=False)
         self._bar.update(images)
 
-    def report(self, epoch: int, images_done: int, scalars: dict[str, float], best: bool) -> None:
+    def report(self, epoch: int, scalars: dict[str, float], best: bool) -> None:
         """Prints what an epoch came to."""
-        seconds = time.monotonic() - self._start
-        left = seconds * (self._images - images_done) / max(images_done - self._first, 1)
+        seconds_an_epoch = (time.monotonic() - self._start) / (epoch - self._first)
+        left = seconds_an_epoch * (self._epochs - epoch)
         parts = [
             f"epoch {epoch}/{self._epochs}",
             f"loss {scalars['train/loss']:.5f}",
@@ -43,10 +49,6 @@ class Progress:
         ]
         tqdm.write("  ".join(parts), file=sys.stdout)
         sys.stdout.flush()
-
-    def close(self) -> None:
-        """Takes the bar away."""
-        self._bar.close()
 
 
 def _duration(seconds: float) -> str:
