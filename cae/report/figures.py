@@ -64,7 +64,8 @@ def _show_latent(axis: Axes, latent: np.ndarray, limit: float) -> AxesImage:
     width = next((w for w in range(square, int(1.5 * square) + 1) if latent.size % w == 0), square)
     block = np.full(width * -(-latent.size // width), np.nan)
     block[: latent.size] = latent
-    return axis.imshow(block.reshape(-1, width), cmap=LATENT_COLOURS, vmin=-limit, vmax=limit)
+    axis.set_box_aspect(1)  # As tall as the images beside it.
+    return axis.imshow(block.reshape(-1, width), cmap=LATENT_COLOURS, vmin=-limit, vmax=limit, aspect="auto")
 
 
 def curves(lines: dict[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, log: bool = False) -> Figure:

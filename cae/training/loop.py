@@ -33,10 +33,12 @@ def make_optimizer(settings: Config, steps: int) -> keras.optimizers.Optimizer:
     """Returns Adam for so many steps, with loss scaling for float16.
 
     A learning rate that goes along a cosine rises over the first twentieth of the steps, at most `WARM_UP`, and falls
-    to 0 (Loshchilov and Hutter 2017).
+    to 0 (Loshchilov and Hutter 2017). Its peak is the setting in a run of 100 epochs, and `peak_factor` times that in
+    others.
     """
     learning_rate = settings.learning_rate
     if settings.lr_schedule == "cosine":
+        learning_rate *= peak_factor(settings.epochs)
         rising = min(steps // 20, WARM_UP)
         learning_rate = keras.optimizers.schedules.CosineDecay(
             0.0 if rising else learning_rate, steps - rising, warmup_target=learning_rate, warmup_steps=rising
@@ -44,6 +46,15 @@ def make_optimizer(settings: Config, steps: int) -> keras.optimizers.Optimizer:
     # A shorter memory than Keras' 0.999, since gradients shrink a hundredfold within the first epoch.
     optimizer = keras.optimizers.Adam(learning_rate, beta_2=0.99)
     return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
+
+
+def peak_factor(epochs: int) -> float:
+    """Returns how much higher the best peak of the learning rate is than in a run of 100 epochs: at most 2.
+
+    It falls with about the cube root of epochs (Bjorck et al. 2025, "Scaling Optimal LR Across Token Horizons").
+    With 0.004 a denoiser learned most in 7 epochs and came apart in the 15th of 100; with 0.008 it learned less in 4.
+    """
+    return min(2.0, (100 / epochs) ** (1 / 3))
 
 
 def build_state(
