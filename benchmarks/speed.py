@@ -37,62 +37,72 @@ def main() -> None:
         "Keras fit on arrays, no noise": keras_fit(settings, source),
         "input pipeline alone, with noise": pipeline_alone(feed),
     }
-    seconds = take_turns(contestants)
-    images = STEPS * settings.batch_size
-    ours = min(seconds["training step, noise in the pipeline"])
+    rates = {name: [settings.batch_size * each for each in rates] for name, rates in take_turns(contestants).items()}
+    ours = max(rates["training step, noise in the pipeline"])
     print(f"{source.name}, batches of {settings.batch_size}, {settings.precision}; images/s in {ROUNDS} rounds")
     print(f"{'':40}{'fastest':>10}{'slowest':>10}{'ratio':>8}")
-    for name, times in seconds.items():
-        print(f"{name:40}{images / min(times):>10,.0f}{images / max(times):>10,.0f}{ours / min(times):>8.2f}")
+    for name, each in rates.items():
+        print(f"{name:40}{max(each):>10,.0f}{min(each):>10,.0f}{max(each) / ours:>8.2f}")
     print(f"start to first step: {start_to_first_step():.1f} s")
 
 
-def take_turns(contestants: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """Returns the seconds of each round of each contestant, after a round that does not count."""
-    seconds = {name: [] for name in contestants}
+def take_turns(contestants: dict[str, Callable[[], int]]) -> dict[str, list[float]]:
+    """Returns the steps a second of each round of each contestant, after a round that does not count.
+
+    A contestant runs a round and returns how many steps it had.
+    """
+    rates = {name: [] for name in contestants}
     for run in contestants.values():
         run()
     for _ in range(ROUNDS):
         for name, run in contestants.items():
             start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+            steps = run()
+            rates[name].append(steps / (time.perf_counter() - start))
+    return rates
 
 
 def our_steps(
     strategy: tf.distribute.Strategy, settings: config.Config, source: sources.Source, feed: pipeline.Feed
-) -> Callable[[], None]:
+) -> Callable[[], int]:
     """Returns what takes `STEPS` steps of the hand-written loop, looked at as often as train.py does."""
     state = loop.build_state(strategy, settings, source.image_shape, STEPS)
     loss_of = metrics.find_loss(settings.loss)
     train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
     batches = iter(strategy.experimental_distribute_dataset(feed.training(0, (ROUNDS + 1) * STEPS)))
 
-    def run() -> None:
+    def run() -> int:
         for start in range(0, STEPS, loop.STEPS_PER_CALL):
             losses, _ = train_steps(batches, tf.constant(min(loop.STEPS_PER_CALL, STEPS - start)))
             float(losses)
+        return STEPS
 
     return run
 
 
-def keras_fit(settings: config.Config, source: sources.Source) -> Callable[[], None]:
+def keras_fit(settings: config.Config, source: sources.Source) -> Callable[[], int]:
     """Returns what fits the same model by Keras for `STEPS` steps, on clean images in an array."""
     state = loop.build_state(tf.distribute.get_strategy(), settings, source.image_shape, STEPS)
     state.model.compile(optimizer=state.optimizer, loss="mse")
     images, _ = source.read("train")
     wanted = np.arange(STEPS * settings.batch_size) % len(images)
     clean = images[wanted].astype(np.float32) / 255
-    return lambda: state.model.fit(clean, clean, batch_size=settings.batch_size, epochs=1, verbose=0)
+
+    def run() -> int:
+        state.model.fit(clean, clean, batch_size=settings.batch_size, epochs=1, verbose=0)
+        return STEPS
+
+    return run
 
 
-def pipeline_alone(feed: pipeline.Feed) -> Callable[[], None]:
-    """Returns what draws the batches of `STEPS` steps and drops them."""
+def pipeline_alone(feed: pipeline.Feed) -> Callable[[], int]:
+    """Returns what draws batches and drops them: many, so that the start, which happens once a run, does not count."""
+    steps = 20 * STEPS
 
-    def run() -> None:
-        for _ in feed.training(0, STEPS):
+    def run() -> int:
+        for _ in feed.training(0, steps):
             pass
+        return steps
 
     return run
 
