@@ -98,6 +98,8 @@ def test_one_and_two_replicas_learn_the_same(tmp_path):
     one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("one", "two"))
     for name in ("train/loss", "validation/loss", "validation/psnr", "validation/ssim"):
         assert one[name] == pytest.approx(two[name], rel=1e-4)
+    code, out, err = run("train.py", *QUICK, "--noise=gaussian:0.5", "--epochs=2", "--workdir=two", folder=tmp_path)
+    assert code == 0 and "1 replica;" in out and "going on after epoch 1" in out, err
 
 
 def test_ones_own_images_in_colour_with_mixed_precision(tmp_path, random):
