@@ -44,7 +44,7 @@ def main() -> None:
     epochs = history.read(workdir / "metrics.jsonl")
     trial = subject.Subject(
         model=model,
-        batches=pipeline.test_batches(source, settings.seed),
+        batches=pipeline.held_out_batches(source, settings.seed),
         noise=corrupt,
         noise_name=noise_name,
         class_names=source.class_names,

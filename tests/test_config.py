@@ -117,6 +117,7 @@ def test_what_learning_does_not_depend_on_may_differ(tmp_path):
 def test_a_run_without_a_checkpoint_may_be_replaced(tmp_path):
     config.claim(tmp_path, config.Config(), {"name": "digits", "warning": None})
     config.claim(tmp_path, config.Config(latent_dim=8), {"name": "digits", "warning": None})
+    assert config.settings_of(config.read_record(tmp_path)).latent_dim == 8
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):

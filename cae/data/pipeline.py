@@ -60,7 +60,7 @@ def feed(source: Source, corrupt: Corruption | None, batch_size: int, seed: int)
     )
 
 
-def test_batches(source: Source, seed: int) -> Callable[[Corruption | None], tf.data.Dataset]:
+def held_out_batches(source: Source, seed: int) -> Callable[[Corruption | None], tf.data.Dataset]:
     """Returns what gives the test split's batches under a corruption, or under none: the same noise every time."""
     images, labels = source.read("test")
     common = {"classes": max(len(source.class_names), 1), "batch_size": 256, "seed": seed}

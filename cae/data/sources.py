@@ -5,12 +5,12 @@ To add a source, write a function to a `Source` and name it in `_open`.
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from cae.config import Config
@@ -182,7 +182,7 @@ def check(source: Source, batch_size: int) -> None:
     if batch_size > training:
         raise UserError(f"--batch_size={batch_size} is more than the {training} training images")
     total = sum(split.images for split in source.splits.values()) * int(np.prod(source.image_shape))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = psutil.virtual_memory().total
     if total > memory / 2:
         raise UserError(
             f"--dataset={source.name} at {source.image_shape} takes {total / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB"
