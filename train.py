@@ -15,7 +15,7 @@ with epy.lazy_imports():
 def main() -> None:
     """Reads the flags, opens the data set, builds strategy, model and optimizer, and fits the model."""
     settings, workdir = config.from_flags(), config.workdir_from_flags()
-    models.check(settings.model)
+    models.find(settings.model, config.said_settings())
     loss_of, corrupt = metrics.find_loss(settings.loss), noise.parse(settings.noise)
     config.open_workdir(workdir)
     source = sources.open_source(settings)

@@ -1,9 +1,10 @@
-"""Which blocks learn most in the same time: python -m benchmarks.blocks [--seconds=100] [--noise=gaussian:0.5].
+"""Which design learns most in the same time: python -m benchmarks.blocks [--designs=plain,conv] [--seconds=100].
 
-Trains the plain mirrored design, strided convolutions and transposed ones, and the `conv` family, one after the other,
-each for the same seconds of steps with a cosine schedule over that time, and prints what the validation split says.
+Trains designs one after the other, each for the same seconds of steps with a cosine schedule over that time, and prints
+what the validation split says. A design is a family of models, or `plain`: strided convolutions, mirrored.
 """
 
+import dataclasses
 import math
 import time
 
@@ -15,6 +16,7 @@ from cae import config, metrics, models, program
 from cae.data import noise, pipeline, sources
 from cae.models.conv import ConvAutoencoder
 from cae.models.layers import convolution, transposed_convolution
+from cae.training.optimizer import make_optimizer
 from cae.training.step import make_measure, make_train_steps
 
 STEPS_PER_CALL = 10
@@ -27,8 +29,9 @@ def main() -> None:
     feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
     print(f"{source.name}, noise {settings.noise}, {seconds:g} s each: the validation split")
     print(f"{'design':8}{'weights':>10}{'steps':>8}{'images/s':>10}{'MSE':>10}{'PSNR':>8}{'SSIM':>8}", flush=True)
-    for name, design in {"plain": plain, "conv": models.build}.items():
-        model = design(settings, source.image_shape)
+    for name in flags.FLAGS.designs:
+        build = plain if name == "plain" else models.build
+        model = build(settings if name == "plain" else dataclasses.replace(settings, model=name), source.image_shape)
         steps, measured = train(model, feed, settings, seconds)
         print(
             f"{name:8}{model.count_params():>10,}{steps:>8}{steps * feed.batch_size / seconds:>10,.0f}"
@@ -67,7 +70,7 @@ def train(
 ) -> tuple[int, dict[str, float]]:
     """Takes steps for so many seconds and returns how many, and what the validation split says."""
     strategy, loss_of = tf.distribute.get_strategy(), metrics.find_loss(settings.loss)
-    optimizer = keras.optimizers.Adam(settings.learning_rate, beta_2=0.99)
+    optimizer = make_optimizer(dataclasses.replace(settings, lr_schedule="constant"), 1)
     optimizer.build(model.trainable_variables)
     train_steps = make_train_steps(strategy, model, optimizer, loss_of, feed.batch_size)
     batches = iter(feed.training(0, 10**9))
@@ -84,5 +87,6 @@ def train(
 
 if __name__ == "__main__":
     config.define_flags()
+    flags.DEFINE_list("designs", ["plain", "conv"], "What is trained, in turn: families of models, or 'plain'.")
     flags.DEFINE_float("seconds", 100.0, "How long each design is trained.", lower_bound=1.0)
     program.run(main)

@@ -38,10 +38,15 @@ class Config:
     model: str = setting("conv", "The family of models.")
     latent_dim: int = setting(32, "How many numbers an image is squeezed into.", least=1)
     width: int = setting(32, "Channels of the first layers; deeper ones have multiples of it.", least=1)
-    noise: str | None = setting(None, "NAME:LEVEL, NAME:LOW-HIGH (a level drawn per image), several joined by '+'.")
+    noise: str | None = setting(
+        None,
+        "NAME:LEVEL or NAME:LOW-HIGH, a level drawn for each image; ONE+OTHER is both, ONE/OTHER either;"
+        " an evaluation takes several, separated by commas.",
+    )
     loss: str = setting("mse", "What training minimises, per image.")
+    optimizer: str = setting("adam", "Muon learns more in a step, which takes longer.", choices=("adam", "muon"))
     learning_rate: float = setting(
-        1e-3, "Adam's; for a cosine its peak in 100 epochs, higher in fewer, at most double."
+        1e-3, "The optimizer's; for a cosine its peak in 100 epochs, higher in fewer, at most double."
     )
     lr_schedule: str = setting("constant", "How the learning rate goes.", choices=("constant", "cosine"))
     epochs: int = setting(100, "How many times training sees every image.", least=1)
@@ -189,10 +194,12 @@ def _images_of(held: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(there: dict[str, Any], now: dict[str, Any], but: set[str]) -> list[str]:
+    # A record is silent on settings that came later; such a run had what is the default since.
+    there = {field.name: field.default for field in dataclasses.fields(Config)} | there
     return [
-        f"{name} ({there.get(name)} there, {value} now)"
+        f"{name} ({there[name]} there, {value} now)"
         for name, value in now.items()
-        if name not in but and there.get(name) != value
+        if name not in but and there[name] != value
     ]
 
 
@@ -210,6 +217,24 @@ def check_same_images(held: dict[str, Any], dataset: dict[str, Any]) -> None:
             f"--dataset={dataset['name']} no longer has the images or the splits that the run was trained with, so that"
             " test images may be among those; train again with another --workdir"
         )
+
+
+def read_others(workdirs: Sequence[str], held: dict[str, Any]) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Returns other runs' folders and records by name, for a comparison with the one whose record is `held`.
+
+    Raises `UserError` where one is no run, or takes other images.
+    """
+    folders = [Path(each).expanduser() for each in workdirs]
+    names = [
+        folder.name if [each.name for each in folders].count(folder.name) == 1 else str(folder) for folder in folders
+    ]
+    others = {name: (folder, read_record(folder)) for name, folder in zip(names, folders)}
+    for folder, record in others.values():
+        theirs, ours = (each["dataset"]["image_shape"] for each in (record, held))
+        if theirs != ours:
+            shapes = " and ".join("x".join(map(str, shape)) for shape in (theirs, ours))
+            raise UserError(f"--compare={folder} cannot be compared: images are {shapes} here")
+    return others
 
 
 def settings_of(held: dict[str, Any]) -> Config:

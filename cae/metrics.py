@@ -42,6 +42,15 @@ def psnr(target: "tf.Tensor", output: "tf.Tensor") -> "tf.Tensor":
     return -10.0 * tf.math.log(error) / tf.math.log(10.0)
 
 
+def negative_psnr(target: "tf.Tensor", output: "tf.Tensor") -> "tf.Tensor":
+    """Returns minus the PSNR, in dB: [batch], -100 or more.
+
+    As a loss it counts a change by its share of the image's error, so that lightly and heavily noisy images weigh the
+    same; by the squared error the latter drown the former.
+    """
+    return -psnr(target, output)
+
+
 def ssim(target: "tf.Tensor", output: "tf.Tensor") -> "tf.Tensor":
     """Returns the structural similarity (Wang et al. 2004) as `tf.image.ssim` has it: [batch], at most 1.
 
@@ -54,7 +63,7 @@ def _mean_over_pixels(values: "tf.Tensor") -> "tf.Tensor":
     return tf.reduce_mean(tf.cast(values, tf.float32), axis=[1, 2, 3])
 
 
-LOSSES: dict[str, PerImage] = {"mse": squared_error, "cross_entropy": cross_entropy}
+LOSSES: dict[str, PerImage] = {"mse": squared_error, "cross_entropy": cross_entropy, "psnr": negative_psnr}
 """What `--loss` can name."""
 
 QUALITIES: dict[str, PerImage] = {"mse": squared_error, "psnr": psnr, "ssim": ssim}

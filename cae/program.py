@@ -11,9 +11,15 @@ from absl import app, flags, logging
 
 from cae.errors import UserError
 
+SOME_LEFT_OUT = 3
+"""The exit code of a program that did its work, but for some files, which it named."""
 
-def run(main: Callable[[], None]) -> None:
-    """Reads the flags, calls `main` and exits: 0 when it is done, 1 or 2 after one line on stderr, 130 after Ctrl-C."""
+
+def run(main: Callable[[], int | None]) -> None:
+    """Reads the flags, calls `main` and exits with what it returns, 0 for nothing.
+
+    1 or 2 follow one line on stderr, 130 follows Ctrl-C.
+    """
     name = Path(sys.argv[0]).name
 
     def guarded(_: list[str]) -> None:
@@ -22,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
             logging.set_verbosity(logging.ERROR)
             warnings.simplefilter("ignore")
         try:
-            main()
+            sys.exit(main() or 0)
         except UserError as error:
             _end(name, error, 2)
         except KeyboardInterrupt:

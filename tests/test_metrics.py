@@ -17,9 +17,19 @@ def test_values_worked_out_by_hand():
     target, output = images(0.0, 1.0, 0.5), images(0.5, 1.0, 0.25)
     np.testing.assert_allclose(metrics.squared_error(target, output), [0.25, 0, 0.0625])
     np.testing.assert_allclose(metrics.psnr(target, output), [6.0206, 100, 12.0412], atol=1e-4)
+    np.testing.assert_allclose(metrics.negative_psnr(target, output), [-6.0206, -100, -12.0412], atol=1e-4)
     # -ln(1 - 0.5), about 0, and -(ln(0.25) + ln(0.75)) / 2.
     expected = [math.log(2), 0, -(math.log(0.25) + math.log(0.75)) / 2]
     np.testing.assert_allclose(metrics.cross_entropy(target, output), expected, atol=1e-6)
+
+
+def test_by_psnr_a_small_error_weighs_as_much_as_a_large_one():
+    target, output = tf.constant(images(0.5, 0.5)), tf.Variable(images(0.6, 0.9))
+    with tf.GradientTape() as tape:
+        losses = metrics.negative_psnr(target, output)
+    gradient = tape.gradient(losses, output).numpy()[:, 0, 0, 0] * 16 * 16
+    # d/de of 10 log10(e^2), 20 / ln(10) / e: the same for the same change in per cent.
+    np.testing.assert_allclose(gradient, 20 / math.log(10) / np.array([0.1, 0.4]), rtol=1e-4)
 
 
 def test_cross_entropy_agrees_with_keras(random):

@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
     flagfile = f"--flagfile={ROOT / 'configs' / 'denoise.cfg'}"
     code, out, err = run("train.py", flagfile, *QUICK, "--epochs=4", folder=folder)
     assert code == 0, err
-    evaluated = run("eval.py", flagfile, *QUICK, folder=folder)
+    evaluated = run("eval.py", flagfile, *QUICK, "--rival_images=20", folder=folder)
     assert evaluated[0] == 0, evaluated[2]
     return folder, out, evaluated[1], err + evaluated[2]
 
@@ -55,9 +55,12 @@ def test_training_and_evaluation_leave_what_people_rely_on(trained):
 
 def test_results_have_their_plain_names_and_the_model_denoises(trained):
     results = json.loads((trained[0] / "runs/denoise/report/results.json").read_text())
-    noisy, ours = results["denoise"]
+    noisy, ours, *_ = results["denoise"]
     assert (noisy["method"], noisy["noise"], noisy["level"]) == ("noisy input", "gaussian", "0.5")
     assert ours["mse"] < noisy["mse"] and ours["psnr"] > noisy["psnr"]
+    assert {"method", "noise", "level", "mse", "psnr", "ssim", "accuracy", "seconds_per_1000"} <= ours.keys()
+    tried = {(row["method"], row["noise"], row["level"]) for row in results["denoise"]}
+    assert {("median", "gaussian", "0.1"), ("wavelet", "blur", "1"), ("this model", "none", "")} <= tried
     assert {"mse", "psnr", "ssim", "by_class"} <= results["reconstruct"].keys()
     assert f"{ours['mse']:.5f}" in trained[2]
 
@@ -82,11 +85,63 @@ def test_a_run_goes_on_and_another_one_is_refused(trained):
 
 def test_evaluation_with_another_noise_and_against_another_model(trained):
     folder, *_ = trained
-    words = ("--workdir=runs/denoise", "--tasks=denoise")
+    words = ("--workdir=runs/denoise", "--tasks=denoise", "--rival_images=20")
     code, out, _ = run("eval.py", *words, "--noise=salt_pepper:0.2", folder=folder)
     assert code == 0 and "denoise salt_pepper:0.2" in out and "reconstruct" not in out
     code, _, err = run("eval.py", *words, "--latent_dim=16", folder=folder)
     assert code == 2 and "latent_dim (8 there, 16 now)" in err
+
+
+@pytest.fixture(scope="module")
+def unet(trained):
+    """A run of a model without latent vectors, beside the other one, and what its evaluation said."""
+    folder, *_ = trained
+    words = (f"--flagfile={ROOT / 'configs' / 'unet.cfg'}", "--dataset=digits", "--width=8", "--epochs=2")
+    code, _, err = run("train.py", *words, folder=folder)
+    assert code == 0, err
+    return folder
+
+
+def test_a_model_without_latent_vectors_beside_another_run(unet):
+    words = ("--workdir=runs/unet", "--compare=runs/denoise", "--noise=gaussian:0.5", "--rival_images=20")
+    code, out, err = run("eval.py", *words, folder=unet)
+    assert code == 0 and "reconstruct" not in out, err
+    results = json.loads((unet / "runs/unet/report/results.json").read_text())
+    assert {"noisy input", "this model", "denoise", "median"} <= {row["method"] for row in results["denoise"]}
+
+
+@pytest.mark.parametrize("workdir", ["runs/denoise", "runs/unet"])
+def test_ones_own_pictures_are_cleaned_and_what_is_left_out_is_named(unet, workdir, random, tmp_path):
+    kinds = {"a.png": (28, 28), "sub/large.png": (70, 45), "photo.bmp": (33, 21, 3)}
+    for name, shape in kinds.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
+    words = (f"--workdir={workdir}", "--tasks=denoise", f"--images={tmp_path}")
+    code, out, err = run("eval.py", *words, folder=unet)
+    report = unet / workdir / "report"
+    assert code == 0 and "3 of 3 files cleaned" in out, err
+    for name in kinds:
+        with Image.open(tmp_path / name) as before, Image.open(report / "denoised" / name) as after:
+            assert (after.size, after.mode, after.format) == (before.size, before.mode, before.format)
+            assert not np.array_equal(np.asarray(after), np.asarray(before))
+    assert (report / "denoised_sheet.png").exists()
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    code, out, err = run("eval.py", *words, folder=unet)
+    assert code == 3 and "3 of 4 files cleaned" in out and "skipped broken.png: damaged" in out and err == ""
+    lines = (report / "denoised.csv").read_text().splitlines()
+    assert len(lines) == 5 and any(line.startswith("broken.png,skipped: damaged") for line in lines)
+
+
+def test_bad_input_to_a_comparison_and_to_cleaning(unet, place):
+    wrong = {
+        "--compare=nowhere": "--workdir=nowhere holds no run",
+        "--images=nowhere": "--images=nowhere: there is no such file or folder",
+        f"--images={place / 'empty'}": "holds no file",
+        "--tasks=reconstruct": "--tasks=reconstruct needs latent vectors, and --model=unet has none",
+        "--noise=gaussian:0.5,gausian:1": "did you mean 'gaussian'",
+    }
+    for word, told in wrong.items():
+        assert_one_line(run("eval.py", "--workdir=runs/unet", word, folder=unet), told)
 
 
 def test_one_and_two_replicas_learn_the_same(tmp_path):
@@ -113,7 +168,7 @@ def test_ones_own_images_in_colour_with_mixed_precision(tmp_path, random):
         "train.py", *words, f"--workdir={workdir}", "--precision=mixed_bfloat16", "--epochs=1", folder=tmp_path
     )
     assert code == 0 and "broken.jpg" in out, err
-    code, out, err = run("eval.py", f"--workdir={workdir}", folder=tmp_path)
+    code, out, err = run("eval.py", f"--workdir={workdir}", "--noise=gaussian:0.5", folder=tmp_path)
     assert code == 0 and "reconstruct clean images" in out and "denoise gaussian:0.5" in out, err
 
 
@@ -125,6 +180,7 @@ BAD = {
     "number": (("--epochs=many",), "epochs"),
     "flagfile": (("--flagfile=nowhere.cfg",), "nowhere.cfg"),
     "model": (("--model=cnov",), "unknown --model 'cnov' (did you mean 'conv'?); known: conv"),
+    "meaning": (("--model=unet", "--latent_dim=8"), "--latent_dim has no meaning for --model=unet"),
     "noise": (("--noise=gausian:1",), "did you mean 'gaussian'"),
     "loss": (("--loss=mae",), "unknown --loss 'mae'"),
     "data set": (("--dataset=mnits",), "did you mean 'mnist'"),
@@ -192,7 +248,9 @@ def test_real_digits_through_the_real_programs(tmp_path, tfds_dir):
     words = (f"--flagfile={ROOT / 'configs' / 'denoise.cfg'}", f"--data_dir={tfds_dir}", "--width=4", "--epochs=1")
     code, out, err = run("train.py", *words, folder=tmp_path)
     assert code == 0 and "epoch 1/1" in out, err
-    code, out, err = run("eval.py", "--workdir=runs/denoise", "--tasks=denoise", folder=tmp_path)
+    code, out, err = run(
+        "eval.py", "--workdir=runs/denoise", "--tasks=denoise", "--noise=gaussian:0.5", folder=tmp_path
+    )
     assert code == 0, err
-    _, ours = json.loads((tmp_path / "runs/denoise/report/results.json").read_text())["denoise"]
+    _, ours, *_ = json.loads((tmp_path / "runs/denoise/report/results.json").read_text())["denoise"]
     assert ours["mse"] < 0.04

@@ -5,7 +5,7 @@ Without noise the first two are the same; unlabelled images are all of one class
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -60,11 +60,19 @@ def feed(source: Source, corrupt: Corruption | None, batch_size: int, seed: int)
     )
 
 
-def held_out_batches(source: Source, seed: int) -> Callable[[Corruption | None], tf.data.Dataset]:
-    """Returns what gives the test split's batches under a corruption, or under none: the same noise every time."""
-    images, labels = source.read("test")
-    common = {"classes": max(len(source.class_names), 1), "batch_size": 256, "seed": seed}
-    return lambda corrupt: evaluation_batches(images, labels, corrupt=corrupt, **common)
+def held_out(source: Source, seed: int) -> Callable[..., tf.data.Dataset]:
+    """Returns what gives a split's batches under a corruption, or under none: the same noise every time.
+
+    It takes (split, corruption or nothing, positions of the images that are wanted, or nothing for all of them).
+    """
+    classes = max(len(source.class_names), 1)
+
+    def batches(split: str, corrupt: Corruption | None, only: Sequence[int] | None = None) -> tf.data.Dataset:
+        images, labels = source.read(split)
+        common = {"classes": classes, "corrupt": corrupt, "batch_size": 256, "seed": seed}
+        return evaluation_batches(images, labels, only=only, **common)
+
+    return batches
 
 
 def training_batches(
@@ -109,8 +117,9 @@ def evaluation_batches(
     corrupt: Corruption | None,
     batch_size: int,
     seed: int,
+    only: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
-    """Returns every image once, in order, the last batch holding what is left.
+    """Returns every image once, in order, or those at the positions `only`; the last batch holds what is left.
 
     An image's noise is a function of the seed and its position, whatever the batch size: every method that is
     evaluated with a noise sees the same noisy images.
@@ -127,7 +136,10 @@ def evaluation_batches(
         image, index = image_and_index
         return corrupt(image[None], _noise_seed(seed, _EVALUATION_NOISE, index))[0]
 
-    indices = tf.data.Dataset.range(len(images)).batch(batch_size)
+    indices = tf.data.Dataset.range(len(images))
+    if only is not None:
+        indices = tf.data.Dataset.from_tensor_slices(np.asarray(only, np.int64))
+    indices = indices.batch(batch_size)
     return _deterministic(indices.map(batch_of, tf.data.AUTOTUNE).prefetch(4))
 
 

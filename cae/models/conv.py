@@ -11,6 +11,7 @@ from cae.models.layers import (
     SpaceToDepth,
     convolution,
     crop_from_multiple,
+    finished,
     pad_to_multiple,
     transposed_convolution,
 )
@@ -55,7 +56,7 @@ class Encoder(keras.Model):
 
 @keras.saving.register_keras_serializable("cae")
 class Decoder(keras.Model):
-    """Latent vectors [batch, latent_dim] to images, float32 [batch, height, width, channels], in no certain range."""
+    """Latent vectors [batch, latent_dim] to images [batch, height, width, channels], in no certain range."""
 
     def __init__(self, image_shape: tuple[int, int, int], width: int, **options):
         super().__init__(**options)
@@ -72,7 +73,7 @@ class Decoder(keras.Model):
         for stage in self.stages:
             features = stage(features)
         height, width, _ = self.image_shape
-        return tf.cast(crop_from_multiple(features, height, width, self.multiple), tf.float32)
+        return crop_from_multiple(features, height, width, self.multiple)
 
 
 @keras.saving.register_keras_serializable("cae")
@@ -102,14 +103,8 @@ class ConvAutoencoder(keras.Model):
         return self.encoder(images)
 
     def decode(self, latents: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the images of latent vectors, in 0..1.
-
-        A linear output may leave that range in training, where a pixel that has left it must feel its error.
-        """
-        images = self.decoder(latents)
-        if self.output_activation == "sigmoid":
-            return tf.sigmoid(images)
-        return images if training else tf.clip_by_value(images, 0.0, 1.0)
+        """Returns the images of latent vectors, in 0..1; in training a linear output may leave that range."""
+        return finished(self.decoder(latents), self.output_activation, training)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.decode(self.encode(images), training=training)

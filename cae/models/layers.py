@@ -9,7 +9,8 @@ INITIALIZER = "he_normal"
 
 def convolution(filters: int, kernel_size: int = 3, **options) -> keras.layers.Conv2D:
     """Returns a convolution whose output has the input's sides, or half of them for strides of 2."""
-    return keras.layers.Conv2D(filters, kernel_size, padding="same", kernel_initializer=INITIALIZER, **options)
+    options = {"kernel_initializer": INITIALIZER} | options
+    return keras.layers.Conv2D(filters, kernel_size, padding="same", **options)
 
 
 def transposed_convolution(filters: int, kernel_size: int = 3, **options) -> keras.layers.Conv2DTranspose:
@@ -19,16 +20,20 @@ def transposed_convolution(filters: int, kernel_size: int = 3, **options) -> ker
 
 @keras.saving.register_keras_serializable("cae")
 class ResidualBlock(keras.layers.Layer):
-    """Adds to features a correction by two convolutions (He et al. 2016): [batch, h, w, filters] in and out."""
+    """Adds to features a correction by two convolutions (He et al. 2016): [batch, h, w, filters] in and out.
 
-    def __init__(self, filters: int, activation: str, **options):
+    starts_as_identity: the correction is 0 before anything is learned (Goyal et al. 2017; Zhang et al. 2019, "Fixup").
+    """
+
+    def __init__(self, filters: int, activation: str, starts_as_identity: bool = False, **options):
         super().__init__(**options)
         self.first = convolution(filters, activation=activation)
-        self.second = convolution(filters)
+        self.second = convolution(filters, **({"kernel_initializer": "zeros"} if starts_as_identity else {}))
+        # Halved, the corrections of a stack of blocks do not add up to a larger variance at the start.
+        self.scale = 1.0 if starts_as_identity else 0.5
 
     def call(self, features):
-        # Halved, the corrections of a stack of blocks do not add up to a larger variance at the start.
-        return features + 0.5 * self.second(self.first(features))
+        return features + self.scale * self.second(self.first(features))
 
 
 @keras.saving.register_keras_serializable("cae")
@@ -47,9 +52,12 @@ class DepthToSpace(keras.layers.Layer):
         return tf.nn.depth_to_space(features, 2)
 
 
-def pad_to_multiple(images: tf.Tensor, multiple: int) -> tf.Tensor:
-    """Adds black lines and columns, shared out over both ends, until the sides [batch, h, w, c] are multiples."""
-    return tf.pad(images, [[0, 0], *(_margins(side, multiple) for side in images.shape[1:3]), [0, 0]])
+def pad_to_multiple(images: tf.Tensor, multiple: int, mode: str = "CONSTANT") -> tf.Tensor:
+    """Adds lines and columns, shared out over both ends, until the sides of images [batch, h, w, c] are multiples.
+
+    They are black, or, by `mode`, those of `tf.pad`. Sides need not be known before the graph runs.
+    """
+    return tf.pad(images, [[0, 0], *(_margins(side, multiple) for side in sides(images)), [0, 0]], mode)
 
 
 def crop_from_multiple(images: tf.Tensor, height: int, width: int, multiple: int) -> tf.Tensor:
@@ -58,6 +66,23 @@ def crop_from_multiple(images: tf.Tensor, height: int, width: int, multiple: int
     return images[:, top : top + height, left : left + width]
 
 
-def _margins(side: int, multiple: int) -> list[int]:
+def finished(images: tf.Tensor, activation: str, training: bool) -> tf.Tensor:
+    """Returns a model's images in 0..1, float32: the sigmoid of logits, or a 'linear' output clipped.
+
+    A linear output may leave that range in training, where a pixel that has left it must feel its error.
+    """
+    images = tf.cast(images, tf.float32)
+    if activation == "sigmoid":
+        return tf.sigmoid(images)
+    return images if training else tf.clip_by_value(images, 0.0, 1.0)
+
+
+def sides(images: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
+    """Returns height and width of images [batch, h, w, c]: numbers where they are known, else tensors."""
+    known, later = images.shape, tf.shape(images)
+    return tuple(later[axis] if known[axis] is None else known[axis] for axis in (1, 2))
+
+
+def _margins(side: int | tf.Tensor, multiple: int) -> list[int | tf.Tensor]:
     missing = -side % multiple
     return [missing // 2, missing - missing // 2]

@@ -1,6 +1,7 @@
 """Arrays to pictures; what a figure shows is decided by who calls."""
 
 import io
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.image import AxesImage
 LATENT_COLOURS = "RdBu_r"
 ERROR_COLOURS = "magma"
 BLUE, RED = "#3465a4", "#b3401f"
+LINE_COLOURS = (BLUE, RED, "#4e9a06", "#75507b", "#c4a000", "#2e9599", "#777777")
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
@@ -20,38 +22,84 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return file.getvalue()
 
 
-def display(columns: dict[str, np.ndarray], latents: np.ndarray, captions: Sequence[str] = ()) -> Figure:
+def display(columns: dict[str, np.ndarray], latents: np.ndarray | None, captions: Sequence[str] = ()) -> Figure:
     """Draws a line an example: its images, the error of the last against the first, its latent vector, side by side.
 
     columns: images [n, height, width, channels] in 0..1 by title, the target first and the output last; latents:
-    [n, latent_dim]; captions: a text a line. One colour scale serves all error maps, another all latent vectors.
+    [n, latent_dim], or nothing for a model that has none; captions: a text a line. One colour scale serves all error
+    maps, another all latent vectors.
     """
     *_, output = columns.values()
     target = next(iter(columns.values()))
     error = np.abs(output - target).mean(axis=-1)
-    titles = [*columns, "error", "latent vector"]
-    count = len(latents)
+    titles = [*columns, "error"] + ["latent vector"] * (latents is not None)
+    count = len(output)
     figure = Figure(figsize=(1.1 * len(titles) + 0.6, 1.05 * count + 0.75), layout="constrained")
     axes = figure.subplots(count, len(titles), squeeze=False)
     # One outlying pixel or number would darken all the others.
     error_limit = max(float(np.quantile(error, 0.999)), 1e-3)
-    latent_limit = max(float(np.quantile(np.abs(latents), 0.99)), 1e-3)
+    latent_limit = None if latents is None else max(float(np.quantile(np.abs(latents), 0.99)), 1e-3)
+    maps = {}
     for row, line in enumerate(axes):
         for axis, images in zip(line, columns.values()):
             _show_image(axis, images[row])
-        error_map = line[-2].imshow(error[row], cmap=ERROR_COLOURS, vmin=0, vmax=error_limit)
-        latent_map = _show_latent(line[-1], latents[row], latent_limit)
+        at = len(columns)
+        maps[at] = line[at].imshow(error[row], cmap=ERROR_COLOURS, vmin=0, vmax=error_limit)
+        if latents is not None:
+            maps[at + 1] = _show_latent(line[at + 1], latents[row], latent_limit)
         if captions:
             line[0].set_ylabel(captions[row], fontsize=8)
     for axis, title in zip(axes[0], titles):
         axis.set_title(title, fontsize=9)
-    for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-    for mappable, column in ((error_map, -2), (latent_map, -1)):
+    _no_ticks(axes)
+    for column, mappable in maps.items():
         bar = figure.colorbar(mappable, ax=axes[:, column], location="bottom", shrink=0.9, aspect=12, pad=0.02)
         bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def gallery(pictures: dict[str, dict[str, np.ndarray]], columns: Sequence[str]) -> Figure:
+    """Draws images [height, width, channels] in 0..1 by line and column; a place that has none stays empty."""
+    figure = Figure(figsize=(0.95 * len(columns) + 1.6, 0.95 * len(pictures) + 0.7), layout="constrained")
+    axes = figure.subplots(len(pictures), len(columns), squeeze=False)
+    for line, (name, images) in zip(axes, pictures.items()):
+        for axis, column in zip(line, columns):
+            if column in images:
+                _show_image(axis, images[column])
+            else:
+                axis.axis("off")
+        line[0].set_ylabel(
+            name.replace("+", "+\n").replace("/", "/\n"), fontsize=8, rotation=0, ha="right", va="center"
+        )
+    for axis, title in zip(axes[0], columns):
+        axis.set_title("\n".join(title.split()), fontsize=8)
+    _no_ticks(axes)
+    return figure
+
+
+def sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+    """Draws a contact sheet: each name with two images [height, width, 1 or 3] in 0..1, before and after."""
+    columns = min(3, len(pairs))
+    lines = -(-len(pairs) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.05 * lines + 0.2), layout="constrained")
+    axes = figure.subplots(lines, 2 * columns, squeeze=False)
+    for axis, image in itertools.zip_longest(axes.flat, (image for _, *images in pairs for image in images)):
+        if image is None:
+            axis.axis("off")
+        else:
+            _show_image(axis, image)
+    for axis, (name, *_) in zip(axes.flat[::2], pairs):
+        axis.set_title(name if len(name) < 28 else "..." + name[-25:], fontsize=8, loc="left")
+    for axis in axes.flat[1 : 2 * len(pairs) : 2]:
+        axis.set_title("cleaned", fontsize=8, loc="left")
+    _no_ticks(axes)
+    return figure
+
+
+def _no_ticks(axes: np.ndarray) -> None:
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
 
 
 def _show_image(axis: Axes, image: np.ndarray) -> None:
@@ -70,13 +118,15 @@ def _show_latent(axis: Axes, latent: np.ndarray, limit: float) -> AxesImage:
 
 def curves(lines: dict[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, log: bool = False) -> Figure:
     """Draws (x, y) points as lines, by name; `log` makes the y axis logarithmic."""
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    many = len(lines) > 4
+    figure = Figure(figsize=(6.4, 4.2 if many else 3.4), layout="constrained")
     axis = figure.subplots()
-    for (name, points), colour in zip(lines.items(), (BLUE, RED, "#4e9a06", "#75507b")):
-        axis.plot(*zip(*points), label=name, color=colour, linewidth=1.6, marker="." if len(points) < 20 else None)
+    for (name, points), style in zip(lines.items(), itertools.product(("-", "--", ":"), LINE_COLOURS)):
+        marker = "." if len(points) < 20 else None
+        axis.plot(*zip(*points), style[0], label=name, color=style[1], linewidth=1.6, marker=marker)
     axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
     _tidy(axis)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, **({"fontsize": 8, "loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}))
     return figure
 
 

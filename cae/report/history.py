@@ -27,7 +27,8 @@ def section(epochs: list[dict[str, float]]) -> Section:
         figures={
             "loss": (
                 "Loss by epoch; in training, the mean over the epoch",
-                curves(losses, "epoch", "loss", log=True),
+                # A loss in dB is negative, and a logarithm already.
+                curves(losses, "epoch", "loss", log=all(loss > 0 for line in losses.values() for _, loss in line)),
             ),
             "psnr": (
                 "PSNR by epoch: the validation split, and the first training images measured alike",

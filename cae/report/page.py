@@ -16,7 +16,7 @@ from cae.report.figures import png
 
 Row = dict[str, Any]
 
-DIGITS = {"mse": ".5f", "psnr": ".2f", "ssim": ".3f"}
+DIGITS = {"mse": ".5f", "psnr": ".2f", "ssim": ".3f", "ahead_db": ".2f", "accuracy": ".3f", "seconds_per_1000": ".3f"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Section:
     """What a task found out, or another part of the page.
 
     name: the task's, under which `results` stand in results.json; headline: the one line to remember; figures: with
-    their captions, by file name; tables: rows by file name, for the CSV files; shown: the tables that the page shows.
+    their captions, by file name; tables: rows by file name, for the CSV files; shown: captions of those that the page
+    shows.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Section:
     results: Any = None
     figures: dict[str, tuple[str, Figure]] = dataclasses.field(default_factory=dict)
     tables: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
-    shown: Sequence[str] = ()
+    shown: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], sections: Sequence[Section]) -> Path:
@@ -84,5 +85,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _readable(value: Any, name: str) -> str:
-    """Returns a number as precise as its quality is usually quoted, anything else as it is."""
+    """Returns a number as precise as its quality is usually quoted, nothing for nothing, anything else as it is."""
+    if value is None:
+        return ""
     return format(value, DIGITS.get(name, ".4g")) if isinstance(value, float) else str(value)

@@ -16,6 +16,7 @@ from cae.errors import UserError
 from cae.metrics import PerImage
 from cae.report import figures
 from cae.training.checkpoint import Checkpoints, State
+from cae.training.optimizer import make_optimizer
 from cae.training.progress import Progress
 from cae.training.step import make_measure, make_train_steps
 from cae.training.summaries import Summaries, settings_table
@@ -23,39 +24,8 @@ from cae.training.summaries import Summaries, settings_table
 STEPS_PER_CALL = 32
 """Graph steps between two looks from Python: enough to hide its cost, few enough for the bar to move."""
 
-WARM_UP = 500
-
 EXAMPLES = 8
 """Images in TensorBoard's pictures."""
-
-
-def make_optimizer(settings: Config, steps: int) -> keras.optimizers.Optimizer:
-    """Returns Adam for so many steps, with loss scaling for float16.
-
-    A learning rate that goes along a cosine rises over the first twentieth of the steps, at most `WARM_UP`, and falls
-    to 0 (Loshchilov and Hutter 2017). Its peak is the setting in a run of 100 epochs, and `peak_factor` times that in
-    others.
-    """
-    learning_rate = settings.learning_rate
-    if settings.lr_schedule == "cosine":
-        learning_rate *= peak_factor(settings.epochs)
-        rising = min(steps // 20, WARM_UP)
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if rising else learning_rate, steps - rising, warmup_target=learning_rate, warmup_steps=rising
-        )
-    # With Keras' 0.999 the validation error of a smaller autoencoder was 3% higher after 4 epochs.
-    optimizer = keras.optimizers.Adam(learning_rate, beta_2=0.99)
-    return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
-
-
-def peak_factor(epochs: int) -> float:
-    """Returns how much higher the best peak of the learning rate is than in a run of 100 epochs: at most 2.
-
-    It falls with about the cube root of epochs (Bjorck et al. 2025, "Scaling Optimal LR Across Token Horizons").
-    With 0.004 a denoiser learned most in 7 epochs and came apart in the 15th of 100; with 0.008 a smaller model
-    learned less in 4.
-    """
-    return min(2.0, (100 / epochs) ** (1 / 3))
 
 
 def build_state(
@@ -141,12 +111,12 @@ def make_run_epoch(
 
 
 def examples_figure(model: keras.Model, batches: tf.data.Dataset) -> figures.Figure:
-    """Returns the first images of a data set: input, noisy input, output and latent vector side by side."""
+    """Returns the first images of a data set: input, noisy input, output and latent vector, if any, side by side."""
     batch = next(iter(batches))
     clean, noisy = batch["image"][:EXAMPLES], batch["noisy"][:EXAMPLES]
-    latent = model.encode(noisy)
-    columns = {"input": clean, "noisy input": noisy, "output": model.decode(latent)}
-    return figures.display({title: images.numpy() for title, images in columns.items()}, latent.numpy())
+    columns = {"input": clean, "noisy input": noisy, "output": model(noisy)}
+    latents = model.encode(noisy).numpy() if hasattr(model, "encode") else None
+    return figures.display({title: images.numpy() for title, images in columns.items()}, latents)
 
 
 def _refuse_not_finite(value: float, what: str, step: int) -> None:

@@ -113,3 +113,11 @@ def test_a_feed_counts_steps_and_epochs():
     assert feed.steps(1) == 391 and feed.steps(100) == 39063  # 50,000 / 128 = 390.625
     assert [feed.epochs(feed.steps(epoch)) for epoch in range(101)] == list(range(101))
     assert feed.epochs(390) == 0
+
+
+def test_chosen_images_come_with_the_noise_that_they_have_among_all(data):
+    corrupt = noise.parse("gaussian:0.3")
+    everything = np.concatenate([batch["noisy"] for batch in evaluation(data, corrupt=corrupt)])
+    wanted = [7, 3, 3, 20]
+    chosen = pipeline.evaluation_batches(*data, classes=CLASSES, corrupt=corrupt, batch_size=3, seed=0, only=wanted)
+    np.testing.assert_array_equal(np.concatenate([batch["noisy"] for batch in chosen]), everything[wanted])

@@ -38,3 +38,38 @@ def test_a_latent_vector_is_read_line_by_line_on_one_scale_around_zero():
     low, high = first.images[0].get_clim()
     assert low == -high and second.images[0].get_clim() == (low, high)
     assert shown(figures.display({"a": images, "b": images}, np.zeros((2, 32))).axes[3]).shape == (4, 8)
+
+
+def test_a_model_without_latent_vectors_has_no_column_for_them(random):
+    images = random.random((2, 12, 12, 1))
+    axes = figures.display({"input": images, "output": images}, None).axes
+    assert [axis.get_title() for axis in axes[:3]] == ["input", "output", "error"]
+
+
+def test_a_gallery_has_a_line_and_a_column_for_each_name(random):
+    one, two, three = random.random((3, 12, 12, 1))
+    figure = figures.gallery({"rain": {"a": one, "b": two}, "snow": {"b": three}}, ["a", "b"])
+    first, second, empty, last = figure.axes
+    assert [axis.get_title() for axis in (first, second)] == ["a", "b"]
+    assert (first.get_ylabel(), empty.get_ylabel()) == ("rain", "snow")
+    for axis, image in ((first, one), (second, two), (last, three)):
+        np.testing.assert_allclose(shown(axis), image[..., 0])
+    assert not empty.images
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_contact_sheet_shows_each_picture_before_and_after(count, random):
+    pairs = [(f"{number}.png", *random.random((2, 12, 10, 3))) for number in range(count)]
+    axes = [axis for axis in figures.sheet(pairs).axes if axis.images]
+    assert len(axes) == 2 * count
+    for (name, before, after), first, second in zip(pairs, axes[::2], axes[1::2]):
+        assert first.get_title(loc="left") == name and second.get_title(loc="left") == "cleaned"
+        np.testing.assert_allclose(shown(first), before)
+        np.testing.assert_allclose(shown(second), after)
+
+
+def test_curves_of_many_lines_are_told_apart():
+    lines = {f"method {number}": [(0, number), (1, number + 1)] for number in range(12)}
+    axis = figures.curves(lines, "level", "PSNR (dB)").axes[0]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines}) == 12
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(lines)

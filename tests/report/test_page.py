@@ -19,7 +19,7 @@ def section(random):
         results=rows,
         figures={"denoise": ("A caption", figures.display({"a": images, "b": images}, random.random((2, 4))))},
         tables={"denoise": rows, "hidden": rows},
-        shown=["denoise"],
+        shown={"denoise": "What came of it"},
     )
 
 

@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from cae import metrics
-from cae.config import Config
 from cae.data import noise, pipeline, sources
 from cae.errors import UserError
 from cae.training import loop
@@ -103,23 +102,3 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path, sour
     state = loop.build_state(tf.distribute.get_strategy(), settings, source.image_shape, 8)
     Checkpoints(tmp_path / "checkpoints", state).restore_newest()
     assert all(np.isfinite(weight).all() for weight in state.model.get_weights())
-
-
-def test_a_cosine_rises_and_falls_to_nothing():
-    optimizer = loop.make_optimizer(Config(learning_rate=0.004, lr_schedule="cosine"), 1000)
-    rate = [float(optimizer._learning_rate(step)) for step in range(1001)]
-    assert rate[0] == 0 and rate[50] == pytest.approx(0.004) == max(rate)
-    assert rate[525] == pytest.approx(0.002) and rate[1000] == pytest.approx(0, abs=1e-9)
-
-
-@pytest.mark.parametrize("epochs, peak", [(100, 0.002), (7, 0.004), (50, 0.00252), (200, 0.001587)])
-def test_the_peak_is_lower_in_a_longer_run(epochs, peak):
-    # 0.002 times the cube root of 100 / epochs, and no more than 2.
-    settings = Config(learning_rate=0.002, lr_schedule="cosine", epochs=epochs)
-    rate = [float(loop.make_optimizer(settings, 100)._learning_rate(step)) for step in range(101)]
-    assert max(rate) == pytest.approx(peak, rel=1e-3)
-
-
-def test_a_constant_stays():
-    optimizer = loop.make_optimizer(Config(learning_rate=0.004, epochs=5), 1000)
-    assert float(optimizer.learning_rate) == pytest.approx(0.004)
