@@ -38,6 +38,7 @@ def define_flags() -> None:
 def main() -> int:
     """Reads the flags and the run's record, and evaluates its best model or cleans pictures with it."""
     values, workdir = flags.FLAGS, config.workdir_from_flags()
+    tasks.check(values.tasks)
     said, record = config.said_settings(), config.read_record(workdir)
     settings = config.settings_of(record)
     config.check_same_run(record, said, but={"noise", "data_dir"})

@@ -103,7 +103,7 @@ def unet(trained):
 
 
 def test_a_model_without_latent_vectors_beside_another_run(unet):
-    words = ("--workdir=runs/unet", "--compare=runs/denoise", "--noise=gaussian:0.5", "--rival_images=20")
+    words = ("--workdir=runs/unet", "--compare=runs/denoise", "--noise=gaussian:0.4", "--rival_images=20")
     code, out, err = run("eval.py", *words, folder=unet)
     assert code == 0 and "reconstruct" not in out, err
     results = json.loads((unet / "runs/unet/report/results.json").read_text())

@@ -48,16 +48,22 @@ USUAL_NOISES = (
 """What denoising is tried on, beside the noise of the training."""
 
 
+def check(names: Sequence[str]) -> None:
+    """Raises `UserError` for a name that is no task's."""
+    for name in names:
+        if name not in TASKS:
+            raise unknown_name("--tasks", name, TASKS)
+
+
 def find(names: Sequence[str], model: str, images: bool = False) -> list[ModuleType]:
     """Returns the tasks of those names in the report's order; for no name all that the family of models can do.
 
     images: whether they are to be done with a person's own pictures. Raises `UserError` for an unknown name, and for a
     task that can't be done.
     """
+    check(names)
     has_latents = models.find(model).has_latents
     for name in names:
-        if name not in TASKS:
-            raise unknown_name("--tasks", name, TASKS)
         if TASKS[name].needs_latents and not has_latents:
             raise UserError(f"--tasks={name} needs latent vectors, and --model={model} has none")
         if images and not TASKS[name].takes_images:
@@ -74,9 +80,9 @@ def find(names: Sequence[str], model: str, images: bool = False) -> list[ModuleT
 def noises(said: str | None, trained: str | None) -> list[str]:
     """Returns the noises to try, the first of them in most detail; raises `UserError` for what is none.
 
-    said: some, separated by commas, or nothing for the training's own and the usual ones.
+    said: some, separated by commas; the training's own, as a flagfile says it, or nothing for that and the usual ones.
     """
-    wanted = said.split(",") if said else [trained or DEFAULT_NOISE, *USUAL_NOISES]
+    wanted = said.split(",") if said and said != trained else [trained or DEFAULT_NOISE, *USUAL_NOISES]
     for text in wanted:
         if text != CLEAN:
             noise.parse(text)

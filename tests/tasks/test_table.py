@@ -26,6 +26,8 @@ def test_not_every_task_takes_pictures_of_ones_own():
 def test_noises_begin_with_that_of_the_training():
     assert tasks.noises(None, "mask:0.3")[0] == "mask:0.3"
     assert tasks.noises(None, None)[0] == tasks.DEFAULT_NOISE
+    # The training's flagfile says it again, and means no less.
+    assert tasks.noises("mask:0.3", "mask:0.3") == tasks.noises(None, "mask:0.3")
     wanted = tasks.noises(None, "gaussian:0.5")
     assert len(set(wanted)) == len(wanted) == len(tasks.USUAL_NOISES)
 
