@@ -91,8 +91,8 @@ class Attempt:
 
 def run(method: Method, setting: Setting, noisy: np.ndarray) -> np.ndarray:
     """Returns noisy images [n, height, width, channels], cleaned one by one, in 0..1."""
-    # scikit-image lets go of a single channel here and there.
-    cleaned = [np.reshape(method.denoise(image, **setting), image.shape) for image in noisy]
+    # What another process is lent is read-only, which not all of scikit-image takes; it may lose a single channel.
+    cleaned = [np.reshape(method.denoise(image.copy(), **setting), image.shape) for image in noisy]
     # Of an image without any noise, some settings make 0 / 0.
     return np.nan_to_num(np.stack(cleaned).astype(np.float32)).clip(0, 1)
 

@@ -34,6 +34,14 @@ def test_every_method_takes_colours(name, pairs):
 
 
 @pytest.mark.parametrize("name", classical.METHODS)
+def test_every_method_takes_arrays_that_are_read_only(name, pairs):
+    """As large ones are that another process is lent."""
+    for array in pairs:
+        array.flags.writeable = False
+    classical.attempt(name, pairs[0][:1], pairs[1][:1], pairs[1][1:2])
+
+
+@pytest.mark.parametrize("name", classical.METHODS)
 def test_flat_images_stay_finite(name):
     method = classical.METHODS[name]
     for setting in method.settings():
