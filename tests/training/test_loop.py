@@ -53,9 +53,13 @@ def test_a_line_an_epoch_with_what_people_rely_on(tmp_path, source, tiny):
     assert expected <= lines(tmp_path)[0].keys()
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_a_resumed_run_is_the_run(tmp_path, source, tiny, schedule):
-    settings = dataclasses.replace(tiny, epochs=4, lr_schedule=schedule)
+@pytest.mark.parametrize(
+    "changes",
+    [{"lr_schedule": "constant"}, {"lr_schedule": "cosine"}, {"optimizer": "muon", "width": 16, "model": "unet"}],
+    ids=str,
+)
+def test_a_resumed_run_is_the_run(tmp_path, source, tiny, changes):
+    settings = dataclasses.replace(tiny, epochs=4, **changes)
     whole = fit(source, settings, tmp_path / "whole")
     fit(source, settings, tmp_path / "parts")
     # As if the run had been killed after two epochs: epochs end at steps 3, 5, 8 and 10.
