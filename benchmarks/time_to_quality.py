@@ -4,11 +4,12 @@ Keras' own example of denoising MNIST, by its published recipe, and then our mod
 same machine; both are measured on the same noisy test images, the time for which does not count. Our
 noise and loss are the example's, whatever the flags say. The recipe: noise of
 0.4, clipped, drawn once; a convolutional autoencoder of 28,353 weights; binary cross-entropy; Adam; batches of 128;
-`fit`. It is published with a validation cross-entropy of 0.0837 after 150 epochs, whose time is extrapolated from the
-epochs that are measured here.
+`fit`. It is published with a validation cross-entropy of 0.0837 after 150 epochs, whose time is taken from the median
+of the epochs that are measured here.
 """
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,10 +48,12 @@ def main() -> None:
         "Keras' example": list(told("Keras' example", recipe(source, held_out, settings.seed, epochs))),
         settings.model: list(told(settings.model, ours(source, held_out, settings))),
     }
-    *_, (_, seconds, _) = curves["Keras' example"]
-    whole = seconds / epochs * PUBLISHED_EPOCHS
+    ends = [0.0, *(seconds for _, seconds, _ in curves["Keras' example"])]
+    whole = statistics.median(np.diff(ends)) * PUBLISHED_EPOCHS
     *_, (_, spent, reached) = curves[settings.model]
-    print(f"{PUBLISHED_EPOCHS} epochs of the example: {whole:,.0f} s, extrapolated; published end: {PUBLISHED_LOSS}")
+    print(
+        f"{PUBLISHED_EPOCHS} epochs of the example: {whole:,.0f} s, by its median one; published end: {PUBLISHED_LOSS}"
+    )
     print(f"{settings.model}: {reached['loss']:.4f} in {spent:,.0f} s, 1/{whole / spent:.0f} of that")
     path = Path(flags.FLAGS.figure)
     path.write_bytes(figures.png(drawn(curves)))
