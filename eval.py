@@ -44,7 +44,7 @@ def main() -> int:
     config.check_same_run(record, said, but={"noise", "data_dir"})
     chosen = tasks.find(values.tasks, settings.model, images=values.images is not None)
     if values.images is not None:
-        return clean_pictures(workdir, record, settings, Path(values.images).expanduser())
+        return clean_pictures(workdir, record, Path(values.images).expanduser())
     return evaluate(workdir, record, settings, said, chosen)
 
 
@@ -86,13 +86,12 @@ def evaluate(
     return 0
 
 
-def clean_pictures(workdir: Path, record: dict[str, Any], settings: config.Config, path: Path) -> int:
+def clean_pictures(workdir: Path, record: dict[str, Any], path: Path) -> int:
     """Cleans the pictures at `path` and says what became of them; 3 where any could not be cleaned."""
     files = originals.find(path)
     program.start_tensorflow()
     ours, _ = trained(workdir, record)
-    any_size = models.find(settings.model).any_size
-    results = clean.run(ours.model, record["dataset"]["image_shape"], any_size, originals.read_each(files))
+    results = clean.run(ours.model, record["dataset"]["image_shape"], originals.read_each(files))
     count, skipped = cleaned.write(workdir / "report", results, flags.FLAGS.max_examples)
     print(f"{count} of {len(files)} files cleaned: {workdir / 'report' / 'denoised'}")
     for name, why in skipped.items():

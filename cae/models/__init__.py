@@ -23,22 +23,20 @@ with epy.lazy_imports():
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A module, the name of its class, and what the models are able to.
+    """A module, the name of its class, and whether the models have latent vectors.
 
-    The class is made of image_shape, width and output_activation, and of latent_dim where the models have latent
-    vectors; any_size: they take images of other sides than those that they were made for.
+    The class is made of image_shape, width and output_activation, and of latent_dim where they have.
     """
 
     module: ModuleType
     model: str
     has_latents: bool
-    any_size: bool
 
 
 FAMILIES = {
-    "conv": Family(conv, "ConvAutoencoder", has_latents=True, any_size=False),
-    "unet": Family(unet, "UNet", has_latents=False, any_size=True),
-    "dncnn": Family(dncnn, "DnCNN", has_latents=False, any_size=True),
+    "conv": Family(conv, "ConvAutoencoder", has_latents=True),
+    "unet": Family(unet, "UNet", has_latents=False),
+    "dncnn": Family(dncnn, "DnCNN", has_latents=False),
 }
 """What `--model` can name."""
 

@@ -13,12 +13,6 @@ from skimage.restoration import estimate_sigma
 
 from cae.data.originals import Original, Unreadable
 
-LARGEST_TILE = 256
-"""Pixels a side of what a model that takes images of any size is given at once; larger pictures come in tiles."""
-
-OVERLAP = 64
-"""Pixels that those tiles share; others share half their side."""
-
 TILES_AT_ONCE = 64
 
 PREVIEW = 224
@@ -72,25 +66,24 @@ Result = tuple[str, Cleaned | Unreadable]
 def run(
     model: keras.Model,
     image_shape: tuple[int, int, int],
-    any_size: bool,
     pictures: Iterable[tuple[str, Original | Unreadable]],
 ) -> Iterator[Result]:
     """Yields each picture cleaned, or why there is none, by name.
 
-    image_shape: what the model was made for; any_size: whether it takes images of other sides, too.
+    image_shape: what the model was trained on, and what it is given. A convolutional model would take larger images
+    whole, but it has learned where the border is: digits far from one came out as clouds.
     """
-    sides = (None, None) if any_size else image_shape[:2]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *sides, image_shape[2]], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([None, *image_shape], tf.float32)])
     def clean_up(images: tf.Tensor) -> tf.Tensor:
         return model(images)
 
     for name, picture in pictures:
-        yield name, picture if isinstance(picture, Unreadable) else _cleaned(clean_up, image_shape, any_size, picture)
+        yield name, picture if isinstance(picture, Unreadable) else _cleaned(clean_up, image_shape, picture)
 
 
-def _cleaned(clean_up: Denoiser, image_shape: tuple[int, int, int], any_size: bool, picture: Original) -> Cleaned:
-    axes = [_Axis.of(extent, side, any_size) for extent, side in zip(picture.size, image_shape[:2])]
+def _cleaned(clean_up: Denoiser, image_shape: tuple[int, int, int], picture: Original) -> Cleaned:
+    axes = [_Axis.of(extent, side) for extent, side in zip(picture.size, image_shape[:2])]
     count, channels = picture.channels.shape[2], image_shape[2]
     # A model of as many channels takes them together, any other one at a time.
     groups = [range(count)] if count == channels else [[channel] for channel in range(count)]
@@ -134,10 +127,9 @@ class _Axis:
     weights: np.ndarray
 
     @classmethod
-    def of(cls, extent: int, made_for: int, any_size: bool) -> "_Axis":
-        """Returns how a side of `extent` pixels is cut for a model that was made for so many."""
-        side = int(np.clip(extent, made_for, max(made_for, LARGEST_TILE))) if any_size else made_for
-        overlap = min(OVERLAP, side // 2) if any_size else side // 2
+    def of(cls, extent: int, side: int) -> "_Axis":
+        """Returns how `extent` pixels are cut into tiles of `side`, which share half of it at least."""
+        overlap = side // 2
         missing = max(side - extent, 0)
         whole = extent + missing
         count = 1 + -(-(whole - side) // (side - overlap))

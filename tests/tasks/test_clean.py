@@ -34,17 +34,16 @@ def pictures(*arrays):
         yield str(number), originals.Original(str(number), "PNG", picture.mode, channels, nothing, 0.0, 255.0, picture)
 
 
-def run(model, *arrays, shape=(28, 28, 1), any_size=False):
-    return [result for _, result in clean.run(model, shape, any_size, pictures(*arrays))]
+def run(model, *arrays, shape=(28, 28, 1)):
+    return [result for _, result in clean.run(model, shape, pictures(*arrays))]
 
 
-@pytest.mark.parametrize("any_size", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("sides", [(28, 28), (1, 1), (5, 40), (29, 28), (100, 65), (300, 300)])
-def test_a_model_that_changes_nothing_leaves_pictures_of_any_size_as_they_are(sides, channels, any_size, random):
+def test_a_model_that_changes_nothing_leaves_pictures_of_any_size_as_they_are(sides, channels, random):
     for shape in (sides, (*sides, 3)):
         values = random.integers(0, 256, shape, np.uint8)
-        (result,) = run(Same(), values, shape=(28, 28, channels), any_size=any_size)
+        (result,) = run(Same(), values, shape=(28, 28, channels))
         np.testing.assert_array_equal(result.channels.reshape(shape), values)
         assert result.change == pytest.approx(0, abs=1e-6)
 
@@ -60,12 +59,6 @@ def test_no_seam_between_tiles_can_be_seen():
     assert steps <= 51 / 14 * np.pi / 2 + 1
 
 
-def test_pictures_are_whole_where_the_model_takes_any_size_and_they_are_not_large(random):
-    small, large = (random.integers(0, 256, sides, np.uint8) for sides in ((200, 256), (500, 256)))
-    results = run(Same(), small, large, any_size=True)
-    assert [result.tiles for result in results] == [1, 3]
-
-
 def test_colours_are_cleaned_one_by_one_as_the_same_picture_in_grey(random):
     model = models.build(Config(width=4, latent_dim=4), (28, 28, 1))
     values = random.integers(0, 256, (40, 30, 3), np.uint8)
@@ -77,7 +70,7 @@ def test_colours_are_cleaned_one_by_one_as_the_same_picture_in_grey(random):
 def test_every_family_cleans_pictures_of_any_size(family, random):
     model = models.build(Config(width=4, latent_dim=4, model=family), (28, 28, 1))
     arrays = [random.integers(0, 256, sides, np.uint8) for sides in ((28, 28), (3, 7), (61, 45, 3))]
-    results = run(model, *arrays, any_size=models.FAMILIES[family].any_size)
+    results = run(model, *arrays)
     assert [result.channels.reshape(values.shape).dtype for result, values in zip(results, arrays)] == [np.uint8] * 3
 
 
@@ -97,4 +90,4 @@ def test_what_is_said_of_a_picture_is_estimated_from_it(random):
 
 def test_what_cannot_be_read_is_passed_on():
     why = originals.Unreadable("empty")
-    assert list(clean.run(Same(), (28, 28, 1), False, [("a.png", why)])) == [("a.png", why)]
+    assert list(clean.run(Same(), (28, 28, 1), [("a.png", why)])) == [("a.png", why)]
