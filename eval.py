@@ -13,6 +13,7 @@ from etils import epy
 
 from cae import config, models, program, tasks
 from cae.data import noise, sources
+from cae.errors import UserError
 
 # What a person typed is checked before TensorFlow is imported, which takes seconds.
 with epy.lazy_imports():
@@ -44,6 +45,8 @@ def main() -> int:
     config.check_same_run(record, said, but={"noise", "data_dir"})
     chosen = tasks.find(values.tasks, settings.model, images=values.images is not None)
     if values.images is not None:
+        if values.compare:
+            raise UserError("--compare has no meaning with --images, which one model cleans")
         return clean_pictures(workdir, record, Path(values.images).expanduser())
     return evaluate(workdir, record, settings, said, chosen)
 
@@ -93,6 +96,8 @@ def clean_pictures(workdir: Path, record: dict[str, Any], path: Path) -> int:
     ours, _ = trained(workdir, record)
     results = clean.run(ours.model, record["dataset"]["image_shape"], originals.read_each(files))
     count, skipped = cleaned.write(workdir / "report", results, flags.FLAGS.max_examples)
+    if warning := record["dataset"]["warning"]:
+        print(f"warning: {warning}")
     print(f"{count} of {len(files)} files cleaned: {workdir / 'report' / 'denoised'}")
     for name, why in skipped.items():
         print(f"skipped {name}: {why}")

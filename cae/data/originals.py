@@ -84,6 +84,7 @@ class Original:
     def save(self, path: Path, channels: np.ndarray) -> None:
         """Writes channels, [height, width, channels] as `stored` gives them, as this picture's format and mode."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        channels = self._with_key(channels)
         values = np.concatenate([channels, self.alpha.astype(channels.dtype)], axis=-1)
         if self.channels.dtype == np.uint16 and values.shape[-1] > 1:
             if self.format == "PNG":
@@ -92,10 +93,24 @@ class Original:
                 tifffile.imwrite(path, values, photometric="rgb" if values.shape[-1] > 2 else "minisblack")
             return
         picture = _picture(values, self.mode, self.picture)
-        kept = {key: self.picture.info[key] for key in ("icc_profile", "exif", "dpi") if self.picture.info.get(key)}
+        # A colour or a place in the palette that counts as transparent may be 0.
+        kept = {
+            key: self.picture.info[key]
+            for key in ("icc_profile", "exif", "dpi", "transparency")
+            if key in self.picture.info
+        }
         if self.format in ("JPEG", "WEBP"):
             kept |= {"quality": 95}
         picture.save(path, self.format, **kept)
+
+    def _with_key(self, channels: np.ndarray) -> np.ndarray:
+        """Returns channels with the value that a file may name as transparent where it was, and only there."""
+        key = self.picture.info.get("transparency")
+        if key is None or self.mode not in ("L", "RGB"):
+            return channels
+        clear = (self.channels == key).all(axis=-1, keepdims=True)
+        by_chance = (channels == key).all(axis=-1, keepdims=True) & ~clear
+        return np.where(clear, self.channels, channels ^ by_chance)
 
 
 def find(path: Path) -> list[tuple[str, Path]]:
@@ -161,9 +176,9 @@ def _read(name: str, path: Path) -> Original:
 def _sixteen_bit_colours(picture: Image.Image, path: Path) -> np.ndarray | None:
     """Returns uint16 [height, width, 2 to 4] for several channels of 16 bits, of which Pillow keeps 8; else nothing."""
     if picture.format == "PNG":
-        header = path.open("rb").read(26)
+        content = path.read_bytes()
         # A PNG's 25th byte is its depth, the 26th its colour type: 2 colours, 4 grey and alpha, 6 colours and alpha.
-        return tf.io.decode_png(path.read_bytes(), dtype=tf.uint16).numpy() if header[24] == 16 and header[25] else None
+        return tf.io.decode_png(content, dtype=tf.uint16).numpy() if content[24] == 16 and content[25] else None
     if (
         picture.format == "TIFF"
         and 258 in picture.tag_v2
@@ -211,13 +226,13 @@ def _picture(values: np.ndarray, mode: str, original: Image.Image) -> Image.Imag
 
 
 def _in_palette_of(original: Image.Image, values: np.ndarray) -> Image.Image:
-    """Returns colours as the nearest ones of a picture's palette; what was transparent stays it."""
-    nearest = Image.fromarray(values[..., :3]).quantize(palette=original.convert("P"), dither=Image.Dither.NONE)
-    clear = original.info.get("transparency")
-    indices = np.asarray(nearest)
-    if isinstance(clear, int):
-        was = np.asarray(original)
-        indices = np.where(was == clear, was, indices)
-    picture = Image.fromarray(indices.astype(np.uint8)).convert("L")
+    """Returns colours as the nearest ones of a picture's palette; only what was transparent is so."""
+    nearest = Image.fromarray(values[..., :3]).quantize(palette=original, dither=Image.Dither.NONE)
+    was, indices = np.asarray(original), np.asarray(nearest)
+    # Of a palette's places one may be transparent, or each to a degree of its own.
+    clear, opaque = original.info.get("transparency", b""), np.full(256, True)
+    opaque[[clear] if isinstance(clear, int) else [place for place, alpha in enumerate(clear) if alpha < 255]] = False
+    indices = np.where(opaque[was] & opaque[indices], indices, was)
+    picture = Image.fromarray(indices)
     picture.putpalette(original.getpalette("RGB"), "RGB")
     return picture

@@ -1,8 +1,7 @@
 """A U-Net (Ronneberger et al. 2015): halve the sides, and on the way back take along what was there before.
 
 What differs from it: images are folded by 2x2 first, so that no layer works on all pixels; blocks are residual; output
-and corrections start at 0. An output that did not had a third more error after 45 seconds of training, when Adam still
-had to take the noise back that it began with.
+and corrections start at 0, so that no step goes into taking back what the initial weights made up.
 """
 
 import keras
@@ -23,7 +22,7 @@ from cae.models.layers import (
 ACTIVATION = "leaky_relu"
 
 BLOCKS = 2
-"""Residual blocks at each scale but the first, on the way down and, but for the last scale, on the way up."""
+"""Residual blocks on the way down at each scale but the first, which has one on either way."""
 
 
 def channels_at(scale: int, width: int) -> int:

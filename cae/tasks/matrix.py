@@ -10,7 +10,7 @@ import tensorflow as tf
 from cae.data import noise
 from cae.metrics import QUALITIES
 from cae.tasks import CLEAN, classical
-from cae.tasks.classifier import Classifier
+from cae.tasks.classifier import TRAINED_ON, Classifier
 from cae.tasks.subject import Subject
 
 NOISY, OURS = "noisy input", "this model"
@@ -61,7 +61,8 @@ def measure(subject: Subject, columns: Sequence[str], specimen: int) -> list[Cel
 
 
 def _classifier(subject: Subject) -> Classifier | None:
-    return Classifier(*subject.read("train")) if len(subject.class_names) > 1 else None
+    images, labels = subject.read("train")
+    return Classifier(images, labels) if len(np.unique(labels[:TRAINED_ON])) > 1 else None
 
 
 def _learned(

@@ -100,6 +100,30 @@ def test_what_is_transparent_stays_so(tmp_path, random):
     np.testing.assert_array_equal(after[..., :3], 255 - values[..., :3])
 
 
+@pytest.mark.parametrize("name", ["grey.png", "colour.png", "place.png", "places.png", "place.gif"])
+def test_what_a_value_or_a_palette_makes_transparent_is_so_before_and_after(name, tmp_path, random):
+    grey_picture, colours = (
+        Image.fromarray(random.integers(0, 4, shape, np.uint8)) for shape in ((20, 30), (20, 30, 3))
+    )
+    pictures = {
+        "grey.png": (grey_picture, 0),
+        "colour.png": (colours, (1, 2, 3)),
+        "place.png": (palette_picture(random), 3),
+        "places.png": (palette_picture(random), bytes([255, 0, 100, 255])),
+        "place.gif": (palette_picture(random), 3),
+    }
+    picture, transparency = pictures[name]
+    picture.save(tmp_path / name, transparency=transparency)
+    original = originals.read(name, tmp_path / name)
+    # Everything becomes the darkest there is, be it what is transparent.
+    original.save(tmp_path / "out" / name, np.zeros_like(original.channels))
+    with Image.open(tmp_path / name) as before, Image.open(tmp_path / "out" / name) as after:
+        assert after.mode == before.mode
+        one, other = (np.asarray(each.convert("RGBA"))[..., 3] for each in (before, after))
+    assert one.min() < 255 <= one.max()
+    np.testing.assert_array_equal(one, other)
+
+
 def damaged(tmp_path):
     """Returns files that can't be cleaned, with a word of what is to be said of each."""
     Image.new("L", (64, 64), 128).save(tmp_path / "good.png")
