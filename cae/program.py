@@ -1,6 +1,7 @@
 """How a program starts and ends: flags read, and what went wrong said in one line."""
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -21,6 +22,8 @@ def run(main: Callable[[], int | None]) -> None:
     1 or 2 follow one line on stderr, 130 follows Ctrl-C.
     """
     name = Path(sys.argv[0]).name
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may hold bytes that are no text.
 
     def guarded(_: list[str]) -> None:
         # What libraries note and warn of is no news to whoever runs a program, unless asked for by --verbosity.

@@ -89,7 +89,9 @@ def sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
         else:
             _show_image(axis, image)
     for axis, (name, *_) in zip(axes.flat[::2], pairs):
-        axis.set_title(name if len(name) < 28 else "..." + name[-25:], fontsize=8, loc="left")
+        # File names may hold bytes that are no text, and dollars that are no formula.
+        text = name.encode(errors="backslashreplace").decode()
+        axis.set_title(text if len(text) < 28 else "..." + text[-25:], fontsize=8, loc="left", parse_math=False)
     for axis in axes.flat[1 : 2 * len(pairs) : 2]:
         axis.set_title("cleaned", fontsize=8, loc="left")
     _no_ticks(axes)

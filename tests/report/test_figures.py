@@ -68,6 +68,13 @@ def test_a_contact_sheet_shows_each_picture_before_and_after(count, random):
         np.testing.assert_allclose(shown(second), after)
 
 
+def test_a_contact_sheet_shows_names_that_are_no_text_and_no_formula(random):
+    names = ["caf\udce9.png", "$x_1$ & $.png"]
+    axes = figures.sheet([(name, *random.random((2, 8, 8, 1))) for name in names])
+    assert figures.png(axes)
+    assert [axis.get_title(loc="left") for axis in axes.axes[:3:2]] == ["caf\\udce9.png", "$x_1$ & $.png"]
+
+
 def test_curves_of_many_lines_are_told_apart():
     lines = {f"method {number}": [(0, number), (1, number + 1)] for number in range(12)}
     axis = figures.curves(lines, "level", "PSNR (dB)").axes[0]
