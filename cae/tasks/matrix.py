@@ -62,7 +62,9 @@ def measure(subject: Subject, columns: Sequence[str], specimen: int) -> list[Cel
 
 def _classifier(subject: Subject) -> Classifier | None:
     images, labels = subject.read("train")
-    return Classifier(images, labels) if len(np.unique(labels[:TRAINED_ON])) > 1 else None
+    # Unlabelled images have nothing to know, and one class alone cannot be told from others.
+    can_be_told = subject.class_names and len(np.unique(labels[:TRAINED_ON])) > 1
+    return Classifier(images, labels) if can_be_told else None
 
 
 def _learned(
