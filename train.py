@@ -18,6 +18,8 @@ def main() -> None:
     models.find(settings.model, config.said_settings())
     loss_of, corrupt = metrics.find_loss(settings.loss), noise.parse(settings.noise)
     config.open_workdir(workdir)
+    if settings.classes:
+        program.start_tensorflow()  # To count the images of some classes is to read them.
     source = sources.open_source(settings)
     sources.check(source, settings.batch_size)
     for line in source.notices():

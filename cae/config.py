@@ -35,6 +35,9 @@ class Config:
     data_dir: str | None = setting(None, "Where TFDS keeps prepared data sets; its own place unless said.")
     image_size: int | None = setting(None, "Sides in pixels: the data set's own, 28 for a folder.", least=1)
     channels: int | None = setting(None, "1 for grey, 3 for colour: the data set's own, 1 for a folder.")
+    classes: str | None = setting(
+        None, "Classes to take, by commas, or all but some by a minus before each; the others are outliers."
+    )
     model: str = setting("conv", "The family of models.")
     latent_dim: int = setting(32, "How many numbers an image is squeezed into.", least=1)
     width: int = setting(32, "Channels of the first layers; deeper ones have multiples of it.", least=1)

@@ -1,6 +1,8 @@
 """The real programs, as people start them."""
 
+import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cae
+from cae.config import Config
+from cae.data import sources
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(program, *words, folder, seconds=600):
     """Runs a program in a folder of its own; returns its exit code, stdout and stderr."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / program), *map(str, words)],
+        [sys.executable, *([program] if program == "-m" else [str(ROOT / program)]), *map(str, words)],
         cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -132,6 +139,87 @@ def test_ones_own_pictures_are_cleaned_and_what_is_left_out_is_named(unet, workd
     assert len(lines) == 5 and any(line.startswith("broken.png,skipped: damaged") for line in lines)
 
 
+def test_a_detector_is_saved_and_read_back_and_its_promise_is_in_the_report(trained):
+    folder, _, evaluated, _ = trained
+    outliers = json.loads((folder / "runs/denoise/report/results.json").read_text())["outliers"]
+    assert {"score", "alpha", "threshold", "false_alarm_rate"} <= outliers.keys()
+    assert {"n", "auroc", "aupr", "fpr95", "detection_rate"} <= outliers["sets"]["uniform_noise"].keys()
+    assert "outliers by combined" in evaluated and "worst of" in evaluated
+    # Neither prepared nor reachable in most places where tests run; where it is, it is a set as any other.
+    assert "fashion_mnist" in {**outliers["skipped"], **outliers["sets"]}
+    detector = cae.load_detector(folder / "runs/denoise")
+    digits, _ = sources.open_source(Config(dataset="digits")).read("test")
+    belong = detector.belongs(digits)
+    assert belong.dtype == bool and 1 - belong.mean() == pytest.approx(outliers["false_alarm_rate"], abs=1e-9)
+    noise = np.random.default_rng(0).integers(0, 256, [9, 28, 28, 1], np.uint8)
+    assert not detector.belongs(noise).any() and (detector.p_values(noise) == detector.p_values(noise).min()).all()
+    assert detector.belongs(digits, alpha=0.3).sum() < belong.sum()
+
+
+def test_ones_own_pictures_are_screened_at_the_rate_that_was_said(trained, tmp_path, random):
+    folder, *_ = trained
+    digits, _ = sources.open_source(Config(dataset="digits")).read("test")
+    for number, image in enumerate(digits[:20]):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"digit{number}.png")
+    Image.fromarray(random.integers(0, 256, (40, 40), np.uint8)).save(tmp_path / "noise.png")
+    words = ("--workdir=runs/denoise", "--tasks=outliers", f"--images={tmp_path}")
+    code, out, err = run("eval.py", *words, "--alpha=0.05", folder=folder)
+    assert code == 0 and "of 21 files belong" in out and "false-alarm rate of 0.05" in out, err
+    assert "1 files were changed so much to fit that what is odd may be hidden" not in out
+    report = folder / "runs/denoise/report"
+    with (report / "screened.csv").open(newline="") as file:
+        lines = {line["file"]: line for line in csv.DictReader(file)}
+    assert lines["noise.png"]["belongs"] == "False" and lines["noise.png"]["fitted"] == "40x40 to 28x28"
+    assert sum(line["belongs"] == "True" for line in lines.values()) >= 15
+    assert (report / "screened_sheet.png").exists()
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    code, out, err = run("eval.py", *words, folder=folder)
+    assert code == 3 and "of 21 files belong" in out and "skipped broken.png" in out and err == ""
+
+
+def test_bad_input_to_outlier_detection_is_one_line(trained):
+    folder, *_ = trained
+    wrong = {
+        "--alpha=0.001": "calibration images can promise no less than",
+        "--alpha=1.5": "must lie between 0 and 1",
+        "--score=mean": "unknown --score 'mean'",
+        "--threshold=sigmas": "did you mean 'sigma'",
+        "--threshold=youden": "needs labelled outliers",
+        "--outlier_datasets=folder:nowhere": "--outlier_datasets=folder:nowhere: there is no such folder",
+    }
+    for word, told in wrong.items():
+        words = ("--workdir=runs/denoise", "--tasks=outliers", "--outlier_datasets=", word)
+        assert_one_line(run("eval.py", *words, folder=folder), told)
+
+
+def test_the_protocol_trains_every_class_and_goes_on_where_it_stopped(tmp_path, random):
+    for kind, level in {"dark": 40, "bright": 200}.items():
+        (tmp_path / "pictures" / kind).mkdir(parents=True)
+        for number in range(60):
+            image = np.clip(random.normal(level, 20, (12, 12)), 0, 255).astype(np.uint8)
+            Image.fromarray(image).save(tmp_path / "pictures" / kind / f"{number}.png")
+    words = ("--dataset=folder:pictures", "--image_size=12", "--classes=dark", "--width=4", "--latent_dim=2")
+    words += ("--batch_size=8", "--epochs=1", "--workdir=runs/one", "--learning_rate=0.002", "--seed=3")
+
+    def protocol():
+        return run("-m", "benchmarks.protocol", *words, folder=tmp_path)
+
+    code, out, err = protocol()
+    assert code == 0 and "mean" in out, err
+    with (tmp_path / "runs/one/protocol.csv").open(newline="") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"dark", "bright", "mean"}
+    means = [float(rows[name]["auroc/combined"]) for name in ("dark", "bright", "mean")]
+    assert means[2] == pytest.approx((means[0] + means[1]) / 2) and 0 <= means[2] <= 1
+    first = (tmp_path / "runs/one/protocol.csv").read_text()
+    (tmp_path / "runs/one/bright/protocol.json").unlink()
+    code, out, err = protocol()
+    assert code == 0 and "already trained for 1 epochs" in out and out.count("already trained") == 1, err
+    with (tmp_path / "runs/one/protocol.csv").open(newline="") as file:
+        again = {row["class"]: row["auroc/combined"] for row in csv.DictReader(file)}
+    assert again == {name: row["auroc/combined"] for name, row in rows.items()} and "dark" in first
+
+
 def test_bad_input_to_a_comparison_and_to_cleaning(unet, place):
     wrong = {
         "--compare=nowhere": "--workdir=nowhere holds no run",
@@ -139,6 +227,7 @@ def test_bad_input_to_a_comparison_and_to_cleaning(unet, place):
         f"--images={place / 'empty'}": "holds no file",
         "--tasks=reconstruct": "--tasks=reconstruct needs latent vectors, and --model=unet has none",
         "--noise=gaussian:0.5,gausian:1": "did you mean 'gaussian'",
+        "--score=mahalanobis": "--score=mahalanobis needs latent vectors, which this model has none of",
     }
     for word, told in wrong.items():
         assert_one_line(run("eval.py", "--workdir=runs/unet", word, folder=unet), told)

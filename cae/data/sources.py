@@ -4,6 +4,7 @@ To add a source, write a function to a `Source` and name it in `_open`.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 from cae.config import Config
 from cae.data import pictures, prepared
-from cae.errors import UserError
+from cae.errors import UserError, unknown_name
 
 SMALLEST_SIDE = 11
 """SSIM looks through windows of 11x11 pixels, so no image may be smaller."""
@@ -43,6 +44,7 @@ class Source:
     `read` takes a split's name and returns its images, uint8 [n, height, width, channels], and labels, int64 [n] in
     0..len(class_names)-1, or all zeros where `class_names` is empty: the images are unlabelled. `fingerprint` tells
     folders apart that have changed in between; `warning` says that this is not the data set that was asked for.
+    `left_out` reads a split's images of the classes that were not taken, where only some were.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Source:
     fingerprint: str = ""
     skipped: tuple[str, ...] = ()
     warning: str | None = None
+    left_out: Callable[[str], tuple[np.ndarray, np.ndarray]] | None = None
 
     def notices(self) -> list[str]:
         """Returns what a person should know of the data set, a line each."""
@@ -63,17 +66,21 @@ class Source:
 
     def describe(self) -> dict[str, Any]:
         """Returns what config.json says of the data set."""
-        described = dataclasses.asdict(dataclasses.replace(self, read=None))
-        described.pop("read")
+        described = dataclasses.asdict(dataclasses.replace(self, read=None, left_out=None))
+        described = {name: value for name, value in described.items() if name not in ("read", "left_out")}
         return described | {key: list(described[key]) for key in ("image_shape", "class_names", "skipped")}
 
 
 def open_source(settings: Config) -> Source:
     """Returns the data set of the settings, or the fallback, with a warning, where it is neither here nor to be had.
 
-    Raises `UserError` for a name that is not known, a folder without pictures, a split that is missing, and a data set
-    that is neither here nor to be had.
+    Raises `UserError` for a name that is not known, a folder without pictures, a split or a class that is missing, and
+    a data set that is neither here nor to be had.
     """
+    return _only(_either(settings), settings.classes)
+
+
+def _either(settings: Config) -> Source:
     size = settings.data_dir, settings.image_size, settings.channels
     try:
         return _open(settings.dataset, *size)
@@ -159,6 +166,37 @@ def _cut_in_four(
         splits={name: Split(stop - start, f"{origin}[{start}:{stop}]") for name, (start, stop) in cuts.items()},
         read=lambda split: (images[slice(*cuts[split])], labels[slice(*cuts[split])]),
     )
+
+
+def _only(source: Source, classes: str | None) -> Source:
+    """Returns the data set with the images of some classes; labels and names stay those of all."""
+    if classes is None:
+        return source
+    kept = _positions(classes, source)
+    read_all = functools.cache(source.read)
+
+    def read(split: str, left_out: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = read_all(split)
+        members = np.isin(labels, kept, invert=left_out)
+        return images[members], labels[members]
+
+    splits = {}
+    for name, split in source.splits.items():
+        splits[name] = Split(len(read(name)[1]), f"{split.origin}, classes {classes}")
+        if not splits[name].images:
+            raise UserError(f"--classes={classes}: the split '{name}' of {source.name} has no such image")
+    return dataclasses.replace(source, splits=splits, read=read, left_out=functools.partial(read, left_out=True))
+
+
+def _positions(classes: str, source: Source) -> list[int]:
+    names = [name.strip() for name in classes.split(",")]
+    without = all(name.startswith("-") for name in names) and not set(names) <= set(source.class_names)
+    wanted = [name.removeprefix("-") if without else name for name in names]
+    for name in wanted:
+        if name not in source.class_names:
+            raise unknown_name("--classes", name, source.class_names)
+    named = [position for position, name in enumerate(source.class_names) if name in wanted]
+    return [position for position in range(len(source.class_names)) if (position in named) != without]
 
 
 # MNIST's sizes: 50,000 / 5,000 / 5,000 / 10,000. Everything else is cut in proportion.

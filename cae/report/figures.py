@@ -89,13 +89,34 @@ def sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
         else:
             _show_image(axis, image)
     for axis, (name, *_) in zip(axes.flat[::2], pairs):
-        # File names may hold bytes that are no text, and dollars that are no formula.
-        text = name.encode(errors="backslashreplace").decode()
-        axis.set_title(text if len(text) < 28 else "..." + text[-25:], fontsize=8, loc="left", parse_math=False)
+        # A dollar in a file's name is no formula.
+        axis.set_title(_fitting(name, 28), fontsize=8, loc="left", parse_math=False)
     for axis in axes.flat[1 : 2 * len(pairs) : 2]:
         axis.set_title("cleaned", fontsize=8, loc="left")
     _no_ticks(axes)
     return figure
+
+
+def captioned(pictures: Sequence[tuple[str, str, np.ndarray]]) -> Figure:
+    """Draws a contact sheet of images [height, width, 1 or 3] in 0..1, each with a name and a line about it."""
+    columns = min(6, len(pictures))
+    lines = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.6 * columns, 1.9 * lines + 0.2), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis, (name, line, image) in zip(axes.flat, pictures):
+        _show_image(axis, image)
+        axis.set_title(f"{_fitting(name, 20)}\n{line}", fontsize=7, parse_math=False)
+    for axis in axes.flat[len(pictures) :]:
+        axis.axis("off")
+    _no_ticks(axes)
+    return figure
+
+
+def _fitting(name: str, most: int) -> str:
+    """Returns a file's name in at most so many letters, its end where it is longer."""
+    # File names may hold bytes that are no text.
+    text = name.encode(errors="backslashreplace").decode()
+    return text if len(text) <= most else "..." + text[3 - most :]
 
 
 def _no_ticks(axes: np.ndarray) -> None:
@@ -142,6 +163,56 @@ def bars(values: dict[str, float], y_label: str) -> Figure:
     axis.set_xticks(range(len(values)), list(values), rotation=0 if max(map(len, values)) < 4 else 60)
     _tidy(axis)
     axis.legend(frameon=False)
+    return figure
+
+
+def panels(curves_by_axes: dict[tuple[str, str], dict[str, np.ndarray]]) -> Figure:
+    """Draws curves [n, 2] of rates by name, a square for each pair of axes, with one legend."""
+    figure = Figure(figsize=(4.0 * len(curves_by_axes) + 1.8, 4.0), layout="constrained")
+    for axis, ((x_label, y_label), lines) in zip(
+        figure.subplots(1, len(curves_by_axes), squeeze=False)[0], curves_by_axes.items()
+    ):
+        for (name, points), style in zip(lines.items(), itertools.product(("-", "--", ":"), LINE_COLOURS)):
+            axis.plot(points[:, 0], points[:, 1], style[0], label=name, color=style[1], linewidth=1.4)
+        axis.set(xlabel=x_label, ylabel=y_label, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), box_aspect=1)
+        _tidy(axis)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def histograms(normal: np.ndarray, others: dict[str, np.ndarray], limits: Sequence[float], x_label: str) -> Figure:
+    """Draws the values of `normal`, [n] above 0, beside those of each other set, with finite limits as lines.
+
+    The axis is logarithmic: outliers lie far away. All sets share it.
+    """
+    count = max(len(others), 1)
+    columns = min(3, count)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(3.1 * columns, 1.7 * lines + 0.5), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True)
+    least = max(float(np.quantile(normal, 0.001)), 1e-9)
+    most = max(float(np.max(values)) for values in (normal, *others.values()))
+    bins = np.geomspace(least, max(most, 1.01 * least), 60)
+    for axis, (name, values) in zip(axes.flat, others.items()):
+        for which, colour in ((normal, BLUE), (values, RED)):
+            axis.hist(
+                np.clip(which, bins[0], bins[-1]),
+                bins,
+                weights=np.full(len(which), 1 / len(which)),
+                color=colour,
+                alpha=0.6,
+            )
+        for limit in limits:
+            if np.isfinite(limit):
+                axis.axvline(max(limit, bins[0]), color="black", linewidth=1)
+        axis.set_title(_fitting(name, 34), fontsize=8, parse_math=False)
+        axis.set(xscale="log", yticks=[])
+        _tidy(axis)
+    for axis in axes.flat[len(others) :]:
+        axis.axis("off")
+    for axis in axes.flat[max(len(others) - columns, 0) : len(others)]:
+        axis.tick_params(labelbottom=True)
+    figure.supxlabel(x_label, fontsize=9)
     return figure
 
 

@@ -16,7 +16,10 @@ from cae.report.figures import png
 
 Row = dict[str, Any]
 
-DIGITS = {"mse": ".5f", "psnr": ".2f", "ssim": ".3f", "ahead_db": ".2f", "accuracy": ".3f", "seconds_per_1000": ".3f"}
+DIGITS = {
+    "mse": ".5f", "psnr": ".2f", "ssim": ".3f", "ahead_db": ".2f", "accuracy": ".3f", "seconds_per_1000": ".3f",
+    "auroc": ".4f", "aupr": ".4f", "fpr95": ".4f", "detection_rate": ".4f", "reconstructed_better": ".4f",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

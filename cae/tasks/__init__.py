@@ -15,7 +15,7 @@ from cae.errors import UserError, unknown_name
 
 # Tasks need TensorFlow, which takes seconds to import; they are looked up by name before.
 with epy.lazy_imports():
-    from cae.tasks import denoise, reconstruct
+    from cae.tasks import denoise, outliers, reconstruct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Task:
 TASKS = {
     "denoise": Task(denoise, needs_latents=False, takes_images=True),
     "reconstruct": Task(reconstruct, needs_latents=True, takes_images=False),
+    "outliers": Task(outliers, needs_latents=False, takes_images=True),
 }
 """What `--tasks` can name, in the order of the report."""
 
@@ -55,8 +56,8 @@ def check(names: Sequence[str]) -> None:
             raise unknown_name("--tasks", name, TASKS)
 
 
-def find(names: Sequence[str], model: str, images: bool = False) -> list[ModuleType]:
-    """Returns the tasks of those names in the report's order; for no name all that the family of models can do.
+def find(names: Sequence[str], model: str, images: bool = False) -> dict[str, ModuleType]:
+    """Returns the tasks of those names in the report's order; for no name all that can be done.
 
     images: whether they are to be done with a person's own pictures. Raises `UserError` for an unknown name, and for a
     task that can't be done.
@@ -67,14 +68,15 @@ def find(names: Sequence[str], model: str, images: bool = False) -> list[ModuleT
         if TASKS[name].needs_latents and not has_latents:
             raise UserError(f"--tasks={name} needs latent vectors, and --model={model} has none")
         if images and not TASKS[name].takes_images:
-            able = ", ".join(name for name, task in TASKS.items() if task.takes_images)
-            raise UserError(f"--tasks={name} does not take --images; {able} does")
-    wanted = {
-        name: task
+            able = " and ".join(name for name, task in TASKS.items() if task.takes_images)
+            raise UserError(f"--tasks={name} does not take --images; {able} do")
+    return {
+        name: task.module
         for name, task in TASKS.items()
-        if (name in names or not names) and (has_latents or not task.needs_latents)
+        if (name in names or not names)
+        and (has_latents or not task.needs_latents)
+        and (task.takes_images or not images)
     }
-    return [task.module for task in wanted.values()]
 
 
 def noises(said: str | None, trained: str | None) -> list[str]:

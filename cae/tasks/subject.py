@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cae.data.noise import Recipe
 from cae.metrics import QUALITIES
+from cae.outliers.detector import Detector
 from cae.report.page import Row
 
 Batches = Callable[..., tf.data.Dataset]
@@ -24,12 +25,30 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True)
+class Screening:
+    """What outlier detection is tried with.
+
+    detector: fitted and calibrated; labelled: images of other data sets by name, uint8 [n, h, w, c]; left_out: test
+    images of classes that were not trained on, or nothing; skipped: why other sets are not here, by name; images: how
+    many test images outliers are made of, at most; seed: of what is drawn at random.
+    """
+
+    detector: Detector
+    labelled: Mapping[str, np.ndarray]
+    left_out: np.ndarray | None
+    skipped: Mapping[str, str]
+    images: int
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Subject:
     """A fitted model, its data set, and what to compare it with.
 
     `batches` gives a split's batches, `read` its images and labels; `noises` is what denoising is tried on, as
     `noise.parse` takes them, the first of them in most detail; `class_names` is empty where images are unlabelled;
-    `max_examples` is how many of them figures show, and `rival_images` on how many methods without learning are tried.
+    `max_examples` is how many of them figures show, and `rival_images` on how many methods without learning are tried;
+    `screening` is what outlier detection is tried with.
     """
 
     trained: Trained
@@ -40,6 +59,7 @@ class Subject:
     max_examples: int
     others: Mapping[str, Trained] = dataclasses.field(default_factory=dict)
     rival_images: int = 0
+    screening: Screening | None = None
 
 
 def measure(subject: Subject, corruption: Recipe | None) -> dict[str, np.ndarray]:

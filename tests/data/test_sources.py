@@ -207,3 +207,25 @@ def test_omniglot_as_a_folder(shared):
     source = sources.open_source(Config(dataset=f"folder:{folder}"))
     assert sum(split.images for split in source.splits.values()) == 2720
     assert source.skipped == () and len(source.class_names) == 5
+
+
+def test_classes_are_taken_or_left_out_and_keep_their_labels():
+    everything = sources.open_source(Config(dataset="digits"))
+    for said, kept in {"3": [3], "1, 7": [1, 7], "-3": [0, 1, 2, 4, 5, 6, 7, 8, 9]}.items():
+        source = sources.open_source(Config(dataset="digits", classes=said))
+        for split in sources.SPLITS:
+            images, labels = everything.read(split)
+            members = np.isin(labels, kept)
+            np.testing.assert_array_equal(source.read(split)[0], images[members])
+            np.testing.assert_array_equal(source.read(split)[1], labels[members])
+            np.testing.assert_array_equal(source.left_out(split)[0], images[~members])
+            assert source.splits[split].images == members.sum()
+        assert source.class_names == everything.class_names and said in source.describe()["splits"]["test"]["origin"]
+    assert everything.left_out is None
+
+
+def test_a_class_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="unknown --classes '12'"):
+        sources.open_source(Config(dataset="digits", classes="12"))
+    with pytest.raises(UserError, match="the split 'train' of digits has no such image"):
+        sources.open_source(Config(dataset="digits", classes="-0,-1,-2,-3,-4,-5,-6,-7,-8,-9"))

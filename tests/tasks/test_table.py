@@ -5,22 +5,22 @@ from cae.errors import UserError
 
 
 def test_names_give_tasks_in_the_order_of_the_report():
-    everything = [task.module for task in tasks.TASKS.values()]
-    assert tasks.find([], "conv") == everything
-    assert tasks.find(["reconstruct", "denoise"], "conv") == tasks.find(["denoise", "reconstruct"], "conv")
+    assert tasks.find([], "conv") == {name: task.module for name, task in tasks.TASKS.items()}
+    assert [*tasks.find(["reconstruct", "denoise"], "conv")] == ["denoise", "reconstruct"]
     with pytest.raises(UserError, match=r"unknown --tasks 'denose'.*did you mean 'denoise'"):
         tasks.find(["denose"], "conv")
 
 
 def test_a_model_without_latent_vectors_can_do_less():
-    assert tasks.find([], "unet") == [tasks.TASKS["denoise"].module]
+    assert [*tasks.find([], "unet")] == ["denoise", "outliers"]
     with pytest.raises(UserError, match="--tasks=reconstruct needs latent vectors, and --model=unet has none"):
         tasks.find(["reconstruct"], "unet")
 
 
 def test_not_every_task_takes_pictures_of_ones_own():
-    with pytest.raises(UserError, match="--tasks=reconstruct does not take --images; denoise does"):
+    with pytest.raises(UserError, match="--tasks=reconstruct does not take --images; denoise and outliers do"):
         tasks.find(["reconstruct"], "conv", images=True)
+    assert [*tasks.find([], "conv", images=True)] == ["denoise", "outliers"]
 
 
 def test_noises_begin_with_that_of_the_training():
