@@ -51,8 +51,8 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], None]:
     graph = tf.function(model, reduce_retracing=True)
 
     def way(images: np.ndarray) -> None:
-        for start in range(0, len(images), scores.BATCH):
-            graph(scores.scaled(images[start : start + scores.BATCH])).numpy()
+        for batch in scores.batches(images):
+            graph(batch).numpy()
 
     return way
 
@@ -70,5 +70,5 @@ def scored(detector: detectors.Detector, score: scores.Score) -> Callable[[np.nd
 if __name__ == "__main__":
     config.define_flags()
     flags.adopt_module_key_flags(config)
-    flags.DEFINE_integer("images", 4096, "How many test images a round takes.", lower_bound=1)
+    flags.DEFINE_integer("images", 8192, "How many test images a round takes.", lower_bound=1)
     program.run(main)

@@ -23,7 +23,11 @@ def _histograms(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Te
     # The border goes on outside: a bright one is no edge.
     beyond = tf.pad(grey, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
     slopes = tf.nn.relu(tf.nn.conv2d(beyond, _slopes(), 1, "VALID"))
-    return tf.sqrt(tf.reshape(tf.einsum("nhwd,hr,wc->nrcd", slopes, rows, columns), [-1, CELLS * CELLS * DIRECTIONS]))
+    # Rows first, then columns: twice as fast as one einsum.
+    height, width = tf.shape(rows)[0], tf.shape(columns)[0]
+    by_rows = tf.matmul(rows, tf.reshape(slopes, [-1, height, width * DIRECTIONS]), transpose_a=True)
+    by_both = tf.matmul(columns, tf.reshape(by_rows, [-1, width, DIRECTIONS]), transpose_a=True)
+    return tf.sqrt(tf.reshape(by_both, [-1, CELLS * CELLS * DIRECTIONS]))
 
 
 def _slopes() -> np.ndarray:
@@ -44,18 +48,18 @@ def _windows(side: int) -> np.ndarray:
 
 
 def distance_to_span(points: np.ndarray, neighbours: np.ndarray, ridge: float) -> np.ndarray:
-    """Returns how far points are from the flat that their neighbours span: squared distances, [n].
+    """Returns how far points are from the flat that their neighbours span: squared distances, [n, m].
 
     It is the K-local hyperplane distance (Vincent and Bengio 2001) with their ridge: the further a point of the flat is
-    from the neighbours' mean, for their own spread, the more it counts as away. points: [n, d]; neighbours: [n, k, d];
-    ridge: to the neighbours' mean squared distance from their mean.
+    from the neighbours' mean, for their own spread, the more it counts as away. points: m for each group of neighbours,
+    [n, m, d]; neighbours: [n, k, d]; ridge: to the neighbours' mean squared distance from their mean.
     """
-    centred = neighbours - neighbours.mean(axis=1, keepdims=True)
-    apart = points - neighbours.mean(axis=1)
+    mean = neighbours.mean(axis=1, keepdims=True)
+    centred, apart = neighbours - mean, points - mean
     products = centred @ centred.transpose(0, 2, 1)
     spread = np.trace(products, axis1=1, axis2=2) / products.shape[1]
     # Where all neighbours are the same image, they span nothing but that point.
     products += (ridge * spread + 1e-9)[:, None, None] * np.eye(products.shape[1], dtype=products.dtype)
-    along = centred @ apart[:, :, None]
+    along = centred @ apart.transpose(0, 2, 1)
     weights = np.linalg.solve(products, along)
-    return np.maximum(np.square(apart).sum(axis=1) - (weights * along).sum(axis=(1, 2)), 0.0)
+    return np.maximum(np.square(apart).sum(axis=2) - (weights * along).sum(axis=1), 0.0)

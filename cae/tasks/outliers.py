@@ -41,6 +41,7 @@ def run(subject: Subject) -> Section:
     ]
     worst = min(rows, key=lambda row: row["auroc"])
     alarms = int(np.sum(~detector.threshold.belongs(normal[detector.name])))
+    searched = threshold_rows(detector, normal[detector.name], ours, screening.labelled)
     shown = {_short(name): values for name, values in ours.items() if len(values) > 1}
     return Section(
         name="outliers",
@@ -80,7 +81,8 @@ def run(subject: Subject) -> Section:
             "outliers": rows,
             "outliers_scores": score_rows(normal, odd),
             "outliers_warnings": warning_rows(normal, odd),
-            "outliers_thresholds": threshold_rows(detector, normal[detector.name], ours, screening.labelled),
+            "outliers_thresholds": searched,
+            "outliers_thresholds_brief": [brief(row) for row in searched],
             "outliers_promise": promise_rows(detector, normal[detector.name]),
             "outliers_skipped": [{"set": name, "why": why} for name, why in screening.skipped.items()],
         },
@@ -88,7 +90,7 @@ def run(subject: Subject) -> Section:
             "outliers": "Every set; reconstructed_better: of smaller error than the median test image",
             "outliers_scores": "AUROC of every score on every set",
             "outliers_warnings": "Warning: AUROC below one half. A score takes these outliers for more normal",
-            "outliers_thresholds": (
+            "outliers_thresholds_brief": (
                 "Thresholds, all found on the calibration split, and the rates that they gave on the test split, with"
                 " exact 95% intervals; youden and f1 searched half of the sets of --outlier_datasets, and the detection"
                 " rate is of the other half"
@@ -146,8 +148,9 @@ def set_row(name: str, normal: np.ndarray, odd: np.ndarray, threshold: Threshold
 
 def score_rows(normal: Mapping[str, np.ndarray], odd: Mapping[str, Mapping[str, np.ndarray]]) -> list[Row]:
     """Returns a row a set, and one for the worst, with the AUROC of every score."""
-    rows = [{"set": name} | {key: auroc(normal[key], values[key]) for key in normal} for name, values in odd.items()]
-    return [*rows, {"set": "worst"} | {key: min(row[key] for row in rows) for key in normal}]
+    found = {name: {key: auroc(normal[key], values[key]) for key in normal} for name, values in odd.items()}
+    found["worst"] = {key: min(row[key] for row in found.values()) for key in normal}
+    return [{"set": name} | {key: f"{value:.4f}" for key, value in row.items()} for name, row in found.items()]
 
 
 def warning_rows(normal: Mapping[str, np.ndarray], odd: Mapping[str, Mapping[str, np.ndarray]]) -> list[Row]:
@@ -188,6 +191,22 @@ def threshold_rows(
             row |= {f"{what}_rate": rate, f"{what}_least": low, f"{what}_most": high}
         rows.append(row)
     return rows
+
+
+def brief(row: Row) -> Row:
+    """Returns a threshold's row with each rate and its interval in one text."""
+
+    def rate(what: str) -> str:
+        found, least, most = (row[f"{what}_{part}"] for part in ("rate", "least", "most"))
+        return "" if found is None else f"{found:.2%} ({least:.2%} to {most:.2%})"
+
+    low = "" if row["belongs_from"] is None else f"{row['belongs_from']:.4g} to "
+    return {
+        "threshold": row["threshold"],
+        "belongs": f"{low}{row['belongs_to']:.4g}",
+        "false alarms": rate("false_alarm"),
+        "detected": rate("detection"),
+    }
 
 
 def promise_rows(detector: Detector, normal: np.ndarray) -> list[Row]:

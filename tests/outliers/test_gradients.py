@@ -79,16 +79,16 @@ def test_a_point_is_as_far_from_a_plane_as_it_is_above_it():
     # These neighbours span the plane z = 2.
     neighbours = np.array([[0.0, 0, 2], [1, 0, 2], [0, 1, 2], [5, 7, 2]])
     points = np.array([[0.3, 0.4, 5], [100, -50, 2], [1, 0, 1]])
-    found = gradients.distance_to_span(points, np.tile(neighbours, (3, 1, 1)), 1e-12)
-    np.testing.assert_allclose(found, [9, 0, 1], atol=1e-4)
+    found = gradients.distance_to_span(points[None], neighbours[None], 1e-12)
+    np.testing.assert_allclose(found, [[9, 0, 1]], atol=1e-4)
 
 
 def test_the_ridge_keeps_near_the_neighbours_mean():
     # Neighbours at -1 and 1 with a ridge of 1: spread 1, products [[1, -1], [-1, 1]] + 1, and of a point at a in their
     # line 2 a^2 / 3 is explained; none of what lies across it is.
     neighbours = np.array([[[-1.0, 0], [1, 0]]] * 2)
-    found = gradients.distance_to_span(np.array([[3.0, 0], [3, 2]]), neighbours, 1.0)
-    np.testing.assert_allclose(found, [3, 7], rtol=1e-6)
+    found = gradients.distance_to_span(np.array([[[3.0, 0]], [[3, 2]]]), neighbours, 1.0)
+    np.testing.assert_allclose(found, [[3], [7]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("ridge", [0.03, 0.3, 3])
@@ -102,17 +102,19 @@ def test_the_distance_is_that_of_least_squares_with_a_ridge(random, ridge, dtype
         penalty = np.sqrt(ridge * np.square(centred).sum(axis=1).mean()) * np.eye(4)
         wanted = np.concatenate([point - near.mean(axis=0), np.zeros(4)])
         expected.append(np.linalg.lstsq(np.concatenate([centred.T, penalty]), wanted)[1][0])
-    np.testing.assert_allclose(gradients.distance_to_span(points, neighbours, ridge), expected, rtol=precision)
+    np.testing.assert_allclose(
+        gradients.distance_to_span(points[:, None], neighbours, ridge)[:, 0], expected, rtol=precision
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_neighbours_that_are_all_the_same_span_just_that_point(random, dtype):
     points, near = random.normal(size=[5, 8]).astype(dtype), random.normal(size=[5, 8]).astype(dtype)
-    found = gradients.distance_to_span(points, np.repeat(near[:, None], 6, axis=1), 0.3)
+    found = gradients.distance_to_span(points[:, None], np.repeat(near[:, None], 6, axis=1), 0.3)[:, 0]
     np.testing.assert_allclose(found, np.square(points - near).sum(axis=1), rtol=1e-3)
 
 
 def test_more_neighbours_than_dimensions_and_a_point_among_them_are_no_trouble(random):
     neighbours = random.normal(size=[1, 30, 4]).astype(np.float32)
-    found = gradients.distance_to_span(neighbours[0, :1], neighbours, 0.3)
+    found = gradients.distance_to_span(neighbours[:, :1], neighbours, 0.3)[:, 0]
     assert np.isfinite(found).all() and 0 <= found[0] < np.square(neighbours[0, 0] - neighbours[0].mean(axis=0)).sum()

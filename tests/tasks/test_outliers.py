@@ -120,6 +120,7 @@ def test_thresholds_are_searched_on_one_half_and_reported_on_the_other(screened)
     assert rows["youden"]["detection_rate"] == 0.5 and rows["youden"]["false_alarm_rate"] == 0
     low, high = rows["conformal"]["false_alarm_least"], rows["conformal"]["false_alarm_most"]
     assert low < rows["conformal"]["false_alarm_rate"] < high
+    assert outliers.brief(rows["youden"])["detected"].startswith("50.00% (")
     assert "youden" not in {row["threshold"] for row in outliers.threshold_rows(detector, normal, odd, {})}
 
 
