@@ -119,7 +119,11 @@ def screening(run: "runs.Run", source: sources.Source, said: dict[str, Any]) -> 
     """Fits and calibrates a detector, saves it in the run's folder, and collects the outliers that it is tried on."""
     values = flags.FLAGS
     data_dir = said.get("data_dir") or run.settings.data_dir
-    labelled, skipped = panel.read_each(values.outlier_datasets, data_dir, run.image_shape, values.outlier_images)
+    own = run.record["dataset"]["name"]
+    names = [name for name in values.outlier_datasets if name != own]
+    labelled, skipped = panel.read_each(names, data_dir, run.image_shape, values.outlier_images)
+    if len(names) < len(values.outlier_datasets):
+        skipped[own] = "it is what the model was trained on"
     detector = make_detector(run, source, labelled)
     detector.save(run.workdir)
     return subject.Screening(

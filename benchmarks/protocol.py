@@ -9,6 +9,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,18 +32,21 @@ def main() -> None:
         raise UserError("--classes=0 is needed for one normal class in turn, or --classes=-0 for one held out")
     held_out = settings.classes.startswith("-")
     strategy = distribution.make_strategy(settings.strategy, settings.logical_cpus)
-    names = sources.open_source(dataclasses.replace(settings, classes=None)).class_names
+    source = sources.open_source(dataclasses.replace(settings, classes=None))
+    for notice in source.notices():
+        print(notice, flush=True)
     rows = []
-    for name in names:
+    for name in source.class_names:
         one = dataclasses.replace(settings, classes="-" * held_out + name)
-        result = workdir / name / "protocol.json"
-        if not result.exists():
+        row = result_of(one, workdir / name)
+        if row is None:
             start = time.monotonic()
             train(strategy, one, workdir / name)
-            row = {"class": name} | measured(one, workdir / name) | {"seconds": time.monotonic() - start}
-            result.write_text(json.dumps(row) + "\n")
-        rows.append(json.loads(result.read_text()))
-        print(line(rows[-1]), flush=True)
+            row = {"class": name, "epochs": one.epochs} | measured(one, workdir / name)
+            row |= {"seconds": time.monotonic() - start}
+            (workdir / name / "protocol.json").write_text(json.dumps(row) + "\n")
+        rows.append(row)
+        print(line(row), flush=True)
     rows.append(
         {"class": "mean"} | {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "class"}
     )
@@ -52,6 +56,16 @@ def main() -> None:
         table.writeheader()
         table.writerows(rows)
     print(f"table: {workdir / 'protocol.csv'}; seconds in all: {sum(row['seconds'] for row in rows[:-1]):.0f}")
+
+
+def result_of(settings: config.Config, workdir: Path) -> dict[str, Any] | None:
+    """Returns what is known of a class, if its run was as long; raises `UserError` where it had other settings."""
+    result = workdir / "protocol.json"
+    if not result.exists():
+        return None
+    config.check_same_run(config.read_record(workdir), dataclasses.asdict(settings), but={"data_dir", "dataset"})
+    row = json.loads(result.read_text())
+    return row if row["epochs"] == settings.epochs else None
 
 
 def train(strategy: tf.distribute.Strategy, settings: config.Config, workdir: Path) -> None:

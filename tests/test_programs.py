@@ -42,7 +42,8 @@ def trained(tmp_path_factory):
     flagfile = f"--flagfile={ROOT / 'configs' / 'denoise.cfg'}"
     code, out, err = run("train.py", flagfile, *QUICK, "--epochs=4", folder=folder)
     assert code == 0, err
-    evaluated = run("eval.py", flagfile, *QUICK, "--rival_images=20", folder=folder)
+    others = ("--rival_images=20", "--outlier_datasets=fashion_mnist,digits")
+    evaluated = run("eval.py", flagfile, *QUICK, *others, folder=folder)
     assert evaluated[0] == 0, evaluated[2]
     return folder, out, evaluated[1], err + evaluated[2]
 
@@ -147,6 +148,7 @@ def test_a_detector_is_saved_and_read_back_and_its_promise_is_in_the_report(trai
     assert "outliers by combined" in evaluated and "worst of" in evaluated
     # Neither prepared nor reachable in most places where tests run; where it is, it is a set as any other.
     assert "fashion_mnist" in {**outliers["skipped"], **outliers["sets"]}
+    assert outliers["skipped"]["digits"] == "it is what the model was trained on"
     detector = cae.load_detector(folder / "runs/denoise")
     digits, _ = sources.open_source(Config(dataset="digits")).read("test")
     belong = detector.belongs(digits)
@@ -217,6 +219,8 @@ def test_the_protocol_trains_every_class_and_goes_on_where_it_stopped(tmp_path, 
     assert code == 0 and "already trained for 1 epochs" in out and out.count("already trained") == 1, err
     with (tmp_path / "runs/one/protocol.csv").open(newline="") as file:
         again = {row["class"]: row["auroc/combined"] for row in csv.DictReader(file)}
+    code, _, err = run("-m", "benchmarks.protocol", *words, "--latent_dim=3", folder=tmp_path)
+    assert code == 2 and "latent_dim (2 there, 3 now)" in err
     assert again == {name: row["auroc/combined"] for name, row in rows.items()} and "dark" in first
 
 
