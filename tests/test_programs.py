@@ -46,8 +46,8 @@ def trained(tmp_path_factory):
     others = ("--rival_images=20", "--outlier_datasets=fashion_mnist,digits")
     evaluated = run("eval.py", flagfile, *QUICK, *others, folder=folder)
     assert evaluated[0] == 0, evaluated[2]
-    # Later evaluations, of some tasks alone, write theirs in its place.
-    shutil.copy(folder / "runs/denoise/report/results.json", folder / "all_tasks.json")
+    # Tests that follow train it on, and evaluate some tasks alone.
+    shutil.copytree(folder / "runs/denoise", folder / "first")
     return folder, out, evaluated[1], err + evaluated[2]
 
 
@@ -65,7 +65,7 @@ def test_training_and_evaluation_leave_what_people_rely_on(trained):
 
 
 def test_results_have_their_plain_names_and_the_model_denoises(trained):
-    results = json.loads((trained[0] / "all_tasks.json").read_text())
+    results = json.loads((trained[0] / "first/report/results.json").read_text())
     noisy, ours, *_ = results["denoise"]
     assert (noisy["method"], noisy["noise"], noisy["level"]) == ("noisy input", "gaussian", "0.5")
     assert ours["mse"] < noisy["mse"] and ours["psnr"] > noisy["psnr"]
@@ -145,14 +145,14 @@ def test_ones_own_pictures_are_cleaned_and_what_is_left_out_is_named(unet, workd
 
 def test_a_detector_is_saved_and_read_back_and_its_promise_is_in_the_report(trained):
     folder, _, evaluated, _ = trained
-    outliers = json.loads((folder / "all_tasks.json").read_text())["outliers"]
+    outliers = json.loads((folder / "first/report/results.json").read_text())["outliers"]
     assert {"score", "alpha", "threshold", "false_alarm_rate"} <= outliers.keys()
     assert {"n", "auroc", "aupr", "fpr95", "detection_rate"} <= outliers["sets"]["uniform_noise"].keys()
     assert "outliers by combined" in evaluated and "worst of" in evaluated
     # Neither prepared nor reachable in most places where tests run; where it is, it is a set as any other.
     assert "fashion_mnist" in {**outliers["skipped"], **outliers["sets"]}
     assert outliers["skipped"]["digits"] == "it is what the model was trained on"
-    detector = cae.load_detector(folder / "runs/denoise")
+    detector = cae.load_detector(folder / "first")
     digits, _ = sources.open_source(Config(dataset="digits")).read("test")
     belong = detector.belongs(digits)
     assert belong.dtype == bool and 1 - belong.mean() == pytest.approx(outliers["false_alarm_rate"], abs=1e-9)
