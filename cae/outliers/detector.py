@@ -84,7 +84,7 @@ class Detector:
         if alpha is None or alpha == self.alpha:
             return self
         if thresholds.find(self.rule).searches:
-            raise UserError(f"--alpha={alpha} has no meaning for --threshold={self.rule}, which knows no rate")
+            raise _no_rate(self.rule, alpha)
         found = thresholds.search(self.rule, self.calibration, np.zeros(0), alpha, self.score.two_sided)
         return dataclasses.replace(self, alpha=alpha, threshold=found)
 
@@ -136,6 +136,8 @@ def make(
     outliers: those that some rules search by. Raises `UserError` as `thresholds.search` does.
     """
     score = find(name, has_latents=hasattr(model, "encode"))()
+    if alpha is not None and thresholds.find(rule).searches:
+        raise _no_rate(rule, alpha)
     detector = Detector(
         model=model,
         image_shape=calibration.shape[1:],
@@ -158,6 +160,10 @@ def make(
     odd = np.zeros(0) if outliers is None else detector.scores(outliers)
     found = thresholds.search(rule, normal, odd, alpha, score.two_sided)
     return dataclasses.replace(detector, calibration=normal, alpha=alpha, threshold=found)
+
+
+def _no_rate(rule: str, alpha: float) -> UserError:
+    return UserError(f"--alpha={alpha} has no meaning for --threshold={rule}, which knows no rate")
 
 
 def background(images: np.ndarray) -> float:

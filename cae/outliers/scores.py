@@ -79,7 +79,7 @@ def scaled(images: np.ndarray) -> tf.Tensor:
 
 
 class Score:
-    """The error of the reconstruction, or another per-image score that needs no fitting."""
+    """A per-image score; one that needs no fitting has but a `__call__`."""
 
     two_sided = False
     """Whether a very small value is odd as well: a blank image is reconstructed better than any other."""

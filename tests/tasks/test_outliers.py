@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from cae.data import panel
+from cae.errors import UserError
 from cae.outliers import detector as detectors
 from cae.outliers import scores
 from cae.outliers.thresholds import Threshold
@@ -150,3 +151,19 @@ def test_figures_and_tables_are_all_there(section):
     assert section.figures.keys() == {"outliers", "outliers_scores", "outliers_curves"}
     assert [row["set"] for row in section.tables["outliers_scores"]][-1] == "worst"
     assert section.shown.keys() <= section.tables.keys()
+
+
+def test_a_set_that_a_threshold_was_searched_by_is_judged_by_its_other_half(screened, images):
+    name, squares = next(iter(screened.screening.labelled.items()))
+    made = {"rule": "youden", "alpha": None, "outliers": squares[::2]}
+    detector = detectors.make("mse", screened.trained.model, images["train"], images["calibration"], **made)
+    screening = dataclasses.replace(screened.screening, detector=detector)
+    section = outliers.run(dataclasses.replace(screened, screening=screening))
+    assert section.results["sets"][name]["n"] == len(squares) / 2 and section.results["sets"]["inverted"]["n"] == 20
+    assert section.results["alpha"] is None and "at a false-alarm rate" not in section.headline
+
+
+def test_a_rule_that_knows_no_rate_refuses_one(screened, images):
+    made = {"rule": "f1", "alpha": 0.05, "outliers": images["test"]}
+    with pytest.raises(UserError, match=r"--alpha=0\.05 has no meaning for --threshold=f1"):
+        detectors.make("mse", screened.trained.model, images["train"], images["calibration"], **made)
