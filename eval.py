@@ -1,6 +1,7 @@
 """Evaluates a trained model and writes its report: python eval.py --workdir=runs/denoise [--tasks=denoise,outliers].
 
-With --images=PATH it cleans a person's own pictures instead, and says which of them belong to the data set.
+With --images=PATH it takes a person's own pictures instead: cleans them, squeezes them into latent vectors and back,
+shows what lies between them, and says which of them belong to the data set.
 """
 
 import dataclasses
@@ -24,9 +25,15 @@ with epy.lazy_imports():
 
     from cae import runs
     from cae.data import originals, panel, pipeline
+    from cae.latents import mixing
     from cae.outliers import detector as detectors
     from cae.report import cleaned, history, page, screened
-    from cae.tasks import clean, screen, subject
+    from cae.tasks import clean, fitted, own, screen, subject
+    from cae.training import summaries
+
+
+Files = list[tuple[str, Path]]
+"""Names of pictures and where they are."""
 
 
 def define_flags() -> None:
@@ -35,7 +42,11 @@ def define_flags() -> None:
         "tasks", [], f"What to evaluate: {', '.join(tasks.TASKS)}; all that the model can do unless said."
     )
     flags.DEFINE_list("compare", [], "Workdirs of other runs whose models denoise the same images.")
-    flags.DEFINE_string("images", None, "A picture or a folder of them to clean and to screen, not an evaluation.")
+    flags.DEFINE_string(
+        "images", None, "Pictures of your own, a folder or several files by commas, to be taken, not an evaluation."
+    )
+    flags.DEFINE_string("mixing", "0,0.1,...,1", "Degrees of mixing of two images, 0 is the first; '...' goes on.")
+    flags.DEFINE_integer("pairs", 300, "How many pairs of test images of a kind are interpolated.", lower_bound=1)
     flags.DEFINE_integer("max_examples", 10, "How many images figures show.", lower_bound=1, upper_bound=100)
     flags.DEFINE_integer(
         "rival_images", 1000, "How many test images methods without learning are tried on.", lower_bound=1
@@ -46,7 +57,7 @@ def define_flags() -> None:
     flags.DEFINE_list("outlier_datasets", ["fashion_mnist"], "Other data sets, which do not belong; or 'folder:PATH'.")
     flags.DEFINE_integer("outlier_images", 2000, "How many outliers of a kind are tried.", lower_bound=1)
     flags.DEFINE_enum(
-        "invert", "auto", ["auto", "always", "never"], "Turn bright into dark in --images to be screened."
+        "invert", "auto", ["auto", "always", "never"], "Turn bright into dark in --images that a model is to take."
     )
     flags.DEFINE_float(
         "false_discovery_rate", 0.1, "Of all alarms in --images so many may be false.", lower_bound=0, upper_bound=1
@@ -67,11 +78,17 @@ def main() -> int:
         return evaluate(workdir, record, settings, said, chosen)
     if values.compare:
         raise UserError("--compare has no meaning with --images, which one model takes")
-    path, skipped = Path(values.images).expanduser(), 0
+    files, skipped = originals.find_all(values.images), 0
+    if "interpolate" in chosen and not tasks.MOST_BETWEEN >= len(files) >= 2:
+        if "interpolate" in values.tasks:
+            raise UserError(f"--tasks=interpolate takes 2 to {tasks.MOST_BETWEEN} --images; here are {len(files)}")
+        chosen = {name: task for name, task in chosen.items() if name != "interpolate"}
     if "denoise" in chosen:
-        skipped += clean_pictures(workdir, record, path)
+        skipped += clean_pictures(workdir, record, files)
+    if chosen.keys() & {"reconstruct", "interpolate"}:
+        skipped += show_pictures(workdir, record, settings, said, files, chosen)
     if "outliers" in chosen:
-        skipped += screen_pictures(workdir, record, settings, said, path)
+        skipped += screen_pictures(workdir, record, settings, said, files)
     return program.SOME_LEFT_OUT if skipped else 0
 
 
@@ -87,6 +104,7 @@ def evaluate(
     noises = tasks.noises(said.get("noise"), settings.noise)
     source = open_again(record, settings, said)
     others = config.read_others(values.compare, record)
+    degrees = mixing.degrees(values.mixing)
 
     program.start_tensorflow()
     rivals = {name: trained(runs.load(folder)) for name, (folder, _) in others.items()}
@@ -102,12 +120,15 @@ def evaluate(
         others=rivals,
         rival_images=values.rival_images,
         screening=screening(run, source, said) if "outliers" in chosen else None,
+        interpolation=subject.Interpolation(degrees, values.pairs, run.settings.seed, source.judge),
     )
     sections = [task.run(trial) for task in chosen.values()] + ([history.section(epochs)] if epochs else [])
     facts = history.facts(record, run.step, epochs, run.model.count_params())
     taken = f" of classes {settings.classes}" if settings.classes else ""
     title = f"{source.name}{taken}: {settings.model}, trained on {settings.noise or 'clean images'}"
     path = page.write(workdir / "report", title, record["dataset"]["warning"], facts, sections)
+    for section in sections[: len(chosen)]:
+        summaries.write_evaluation(workdir, run.step, section)
     warn(record)
     for section in sections:
         print(section.headline, end="\n" if section.headline else "")
@@ -153,9 +174,8 @@ def make_detector(
     )
 
 
-def clean_pictures(workdir: Path, record: dict[str, Any], path: Path) -> int:
-    """Cleans the pictures at `path`, says what became of them, and returns how many could not be cleaned."""
-    files = originals.find(path)
+def clean_pictures(workdir: Path, record: dict[str, Any], files: Files) -> int:
+    """Cleans pictures, says what became of them, and returns how many could not be cleaned."""
     program.start_tensorflow()
     run = runs.load(workdir)
     results = clean.run(run.model, run.image_shape, originals.read_each(files))
@@ -167,11 +187,46 @@ def clean_pictures(workdir: Path, record: dict[str, Any], path: Path) -> int:
     return len(skipped)
 
 
-def screen_pictures(
-    workdir: Path, record: dict[str, Any], settings: config.Config, said: dict[str, Any], path: Path
+def show_pictures(
+    workdir: Path,
+    record: dict[str, Any],
+    settings: config.Config,
+    said: dict[str, Any],
+    files: Files,
+    chosen: Mapping[str, ModuleType],
 ) -> int:
-    """Says which of the pictures at `path` belong to the data set, and returns how many could not be read."""
-    values, files = flags.FLAGS, originals.find(path)
+    """Shows what a model keeps of pictures and what lies between them; returns how many could not be read."""
+    values, degrees = flags.FLAGS, mixing.degrees(flags.FLAGS.mixing)
+    program.start_tensorflow()
+    run = runs.load(workdir)
+    usual = detectors.background(open_again(record, settings, said).read("validation")[0])
+    read = dict(originals.read_each(files))
+    pictures = {
+        name: fitted.fitted(each, run.image_shape, usual, values.invert)
+        for name, each in read.items()
+        if isinstance(each, originals.Original)
+    }
+    skipped = {name: why for name, why in read.items() if name not in pictures}
+    sections = []
+    if pictures and "reconstruct" in chosen:
+        sections.append(own.reconstruct(run.model, pictures, values.max_examples))
+    if len(pictures) > 1 and "interpolate" in chosen:
+        sections.append(own.interpolate(run.model, pictures, degrees))
+    for section in sections:
+        path = page.write(workdir / "report" / section.name, section.title, record["dataset"]["warning"], {}, [section])
+        summaries.write_evaluation(workdir, run.step, section)
+        print(f"{section.headline}: {path}")
+    warn(record)
+    for name, why in skipped.items():
+        print(f"skipped {name}: {why}")
+    return len(skipped)
+
+
+def screen_pictures(
+    workdir: Path, record: dict[str, Any], settings: config.Config, said: dict[str, Any], files: Files
+) -> int:
+    """Says which of the pictures belong to the data set, and returns how many could not be read."""
+    values = flags.FLAGS
     program.start_tensorflow()
     run = runs.load(workdir)
     if detectors.is_there(workdir, run.step, **said_of_detector()):

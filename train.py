@@ -9,14 +9,15 @@ from cae.data import noise, sources
 # What a person typed is checked before TensorFlow is imported, which takes seconds.
 with epy.lazy_imports():
     from cae.data import pipeline
-    from cae.training import distribution, loop
+    from cae.training import distribution, loop, objectives, state
 
 
 def main() -> None:
     """Reads the flags, opens the data set, builds strategy, model and optimizer, and fits the model."""
     settings, workdir = config.from_flags(), config.workdir_from_flags()
     models.find(settings.model, config.said_settings())
-    loss_of, corrupt = metrics.find_loss(settings.loss), noise.parse(settings.noise)
+    metrics.find_loss(settings.loss)
+    corrupt = noise.parse(settings.noise)
     config.open_workdir(workdir)
     if settings.classes:
         program.start_tensorflow()  # To count the images of some classes is to read them.
@@ -30,8 +31,8 @@ def main() -> None:
     config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
     record = config.claim(workdir, settings, source.describe())
     feed = pipeline.feed(source, corrupt, settings.batch_size, settings.seed)
-    state = loop.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
-    loop.fit(strategy, state, loss_of, feed, workdir, record)
+    start = state.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
+    loop.fit(strategy, start, objectives.find(settings), feed, workdir, record)
 
 
 if __name__ == "__main__":

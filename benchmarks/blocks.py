@@ -12,12 +12,14 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from cae import config, metrics, models, program
+from cae import config, models, program
 from cae.data import noise, pipeline, sources
 from cae.models.conv import ConvAutoencoder
 from cae.models.layers import convolution, transposed_convolution
+from cae.training import objectives
 from cae.training.optimizer import make_optimizer
-from cae.training.step import make_measure, make_train_steps
+from cae.training.state import State
+from cae.training.steps import make_measure, make_train_steps
 
 STEPS_PER_CALL = 10
 
@@ -69,10 +71,10 @@ def train(
     model: keras.Model, feed: pipeline.Feed, settings: config.Config, seconds: float
 ) -> tuple[int, dict[str, float]]:
     """Takes steps for so many seconds and returns how many, and what the validation split says."""
-    strategy, loss_of = tf.distribute.get_strategy(), metrics.find_loss(settings.loss)
+    strategy, objective = tf.distribute.get_strategy(), objectives.find(settings)
     optimizer = make_optimizer(dataclasses.replace(settings, lr_schedule="constant"), 1)
     optimizer.build(model.trainable_variables)
-    train_steps = make_train_steps(strategy, model, optimizer, loss_of, feed.batch_size)
+    train_steps = make_train_steps(strategy, State.new(model, optimizer), objective, feed.batch_size)
     batches = iter(feed.training(0, 10**9))
     optimizer.learning_rate = 0.0
     train_steps(batches, tf.constant(1))  # Tracing does not count.
@@ -82,7 +84,7 @@ def train(
         optimizer.learning_rate = settings.learning_rate * warm_up * (1 + math.cos(math.pi * spent)) / 2
         train_steps(batches, tf.constant(STEPS_PER_CALL))
         steps += STEPS_PER_CALL
-    return steps, make_measure(strategy, model, loss_of)(feed.validation)
+    return steps, make_measure(strategy, model, objective)(feed.validation)
 
 
 if __name__ == "__main__":

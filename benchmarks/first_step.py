@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
-from cae import config, metrics, program
+from cae import config, program
 from cae.data import noise, pipeline, sources
-from cae.training import loop
-from cae.training.step import make_train_steps
+from cae.training import objectives
+from cae.training.state import build_state
+from cae.training.steps import make_train_steps
 
 
 def main() -> None:
@@ -14,9 +15,8 @@ def main() -> None:
     source = sources.open_source(settings)
     feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
     strategy = tf.distribute.get_strategy()
-    state = loop.build_state(strategy, settings, source.image_shape, 1)
-    loss_of = metrics.find_loss(settings.loss)
-    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
+    state = build_state(strategy, settings, source.image_shape, 1)
+    train_steps = make_train_steps(strategy, state, objectives.find(settings), feed.batch_size)
     train_steps(iter(feed.training(0, 1)), tf.constant(1))
 
 

@@ -4,25 +4,22 @@ python -m benchmarks.protocol --flagfile=configs/one_normal.cfg, or configs/one_
 of both. Each class has a run of its own below --workdir; the same command goes on where it stopped.
 """
 
-import csv
 import dataclasses
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import flags
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cae import config, metrics, program, runs
-from cae.data import noise, pipeline, sources
+from benchmarks import series
+from cae import config, program, runs
+from cae.data import sources
 from cae.errors import UserError
 from cae.outliers import detector as detectors
 from cae.outliers import scores
 from cae.tasks import outliers
-from cae.training import distribution, loop
+from cae.training import distribution
 
 
 def main() -> None:
@@ -38,45 +35,22 @@ def main() -> None:
     rows = []
     for name in source.class_names:
         one = dataclasses.replace(settings, classes="-" * held_out + name)
-        row = result_of(one, workdir / name)
+        path = workdir / name / "protocol.json"
+        row = series.result_of(one, path)
         if row is None:
             start = time.monotonic()
-            train(strategy, one, workdir / name)
+            series.train(strategy, one, sources.open_source(one), workdir / name)
             row = {"class": name, "epochs": one.epochs} | measured(one, workdir / name)
             row |= {"seconds": time.monotonic() - start}
-            (workdir / name / "protocol.json").write_text(json.dumps(row) + "\n")
+            series.keep(row, path)
         rows.append(row)
         print(line(row), flush=True)
     rows.append(
         {"class": "mean"} | {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "class"}
     )
     print(line(rows[-1]))
-    with (workdir / "protocol.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+    series.write_table(workdir / "protocol.csv", rows)
     print(f"table: {workdir / 'protocol.csv'}; seconds in all: {sum(row['seconds'] for row in rows[:-1]):.0f}")
-
-
-def result_of(settings: config.Config, workdir: Path) -> dict[str, Any] | None:
-    """Returns what is known of a class, if its run was as long; raises `UserError` where it had other settings."""
-    result = workdir / "protocol.json"
-    if not result.exists():
-        return None
-    config.check_same_run(config.read_record(workdir), dataclasses.asdict(settings), but={"data_dir", "dataset"})
-    row = json.loads(result.read_text())
-    return row if row["epochs"] == settings.epochs else None
-
-
-def train(strategy: tf.distribute.Strategy, settings: config.Config, workdir: Path) -> None:
-    """Fits a model to the images of the settings' classes, from where it stopped."""
-    config.open_workdir(workdir)
-    source = sources.open_source(settings)
-    sources.check(source, settings.batch_size)
-    record = config.claim(workdir, settings, source.describe())
-    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
-    state = loop.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
-    loop.fit(strategy, state, metrics.find_loss(settings.loss), feed, workdir, record)
 
 
 def measured(settings: config.Config, workdir: Path) -> dict[str, float]:

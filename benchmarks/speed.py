@@ -16,10 +16,11 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from cae import config, metrics, program
+from cae import config, program
 from cae.data import noise, pipeline, sources
-from cae.training import distribution, loop
-from cae.training.step import make_train_steps
+from cae.training import distribution, loop, objectives
+from cae.training.state import build_state
+from cae.training.steps import make_train_steps
 
 STEPS = 100
 ROUNDS = 5
@@ -66,15 +67,14 @@ def our_steps(
     strategy: tf.distribute.Strategy, settings: config.Config, source: sources.Source, feed: pipeline.Feed
 ) -> Callable[[], int]:
     """Returns what takes `STEPS` steps of the hand-written loop, looked at as often as train.py does."""
-    state = loop.build_state(strategy, settings, source.image_shape, STEPS)
-    loss_of = metrics.find_loss(settings.loss)
-    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
+    state = build_state(strategy, settings, source.image_shape, STEPS)
+    train_steps = make_train_steps(strategy, state, objectives.find(settings), feed.batch_size)
     batches = iter(strategy.experimental_distribute_dataset(feed.training(0, (ROUNDS + 1) * STEPS)))
 
     def run() -> int:
         for start in range(0, STEPS, loop.STEPS_PER_CALL):
             losses, _ = train_steps(batches, tf.constant(min(loop.STEPS_PER_CALL, STEPS - start)))
-            float(losses)
+            float(losses["loss"])
         return STEPS
 
     return run
@@ -82,7 +82,7 @@ def our_steps(
 
 def keras_fit(settings: config.Config, source: sources.Source) -> Callable[[], int]:
     """Returns what fits the same model by Keras for `STEPS` steps, on clean images in an array."""
-    state = loop.build_state(tf.distribute.get_strategy(), settings, source.image_shape, STEPS)
+    state = build_state(tf.distribute.get_strategy(), settings, source.image_shape, STEPS)
     state.model.compile(optimizer=state.optimizer, loss="mse")
     images, _ = source.read("train")
     wanted = np.arange(STEPS * settings.batch_size) % len(images)

@@ -19,11 +19,12 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from cae import config, metrics, program
+from cae import config, program
 from cae.data import noise, pipeline, sources
 from cae.report import figures
-from cae.training import loop
-from cae.training.step import make_measure, make_train_steps
+from cae.training import loop, objectives
+from cae.training.state import build_state
+from cae.training.steps import make_measure, make_train_steps
 
 NOISE = "gaussian:0.4"
 
@@ -90,7 +91,7 @@ def recipe(source: sources.Source, held_out: tf.data.Dataset, seed: int, epochs:
     noisy = np.random.default_rng(seed).normal(clean, 0.4).clip(0, 1).astype(np.float32)
     model = example()
     model.compile(optimizer="adam", loss="binary_crossentropy")
-    measure = make_measure(tf.distribute.get_strategy(), model, metrics.cross_entropy)
+    measure = make_measure(tf.distribute.get_strategy(), model, entropy())
     seconds = 0.0
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
@@ -101,21 +102,26 @@ def recipe(source: sources.Source, held_out: tf.data.Dataset, seed: int, epochs:
 
 def ours(source: sources.Source, held_out: tf.data.Dataset, settings: config.Config) -> Iterator[Point]:
     """Yields where our model is, from time to time, on the way through the settings' epochs."""
-    strategy, loss_of = tf.distribute.get_strategy(), metrics.find_loss(settings.loss)
+    strategy = tf.distribute.get_strategy()
     feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
     steps = feed.steps(settings.epochs)
-    state = loop.build_state(strategy, settings, source.image_shape, steps)
-    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
-    measure = make_measure(strategy, state.model, metrics.cross_entropy)
+    state = build_state(strategy, settings, source.image_shape, steps)
+    train_steps = make_train_steps(strategy, state, objectives.find(settings), feed.batch_size)
+    measure = make_measure(strategy, state.model, entropy())
     batches, seconds, done = iter(feed.training(0, steps)), 0.0, 0
     for look in range(1, LOOKS + 1):
         start, until = time.perf_counter(), steps * look // LOOKS
         while done < until:
             count = min(loop.STEPS_PER_CALL, until - done)
-            float(train_steps(batches, tf.constant(count))[0])
+            float(train_steps(batches, tf.constant(count))[0]["loss"])
             done += count
         seconds += time.perf_counter() - start
         yield done * feed.batch_size / feed.images, seconds, measure(held_out)
+
+
+def entropy() -> objectives.Objective:
+    """Returns what both are measured by: the example's loss."""
+    return objectives.find(config.Config(loss="cross_entropy"))
 
 
 def drawn(curves: dict[str, list[Point]]) -> figures.Figure:

@@ -47,6 +47,13 @@ class Config:
         " an evaluation takes several, separated by commas.",
     )
     loss: str = setting("mse", "What training minimises, per image.")
+    beta: float = setting(
+        1.0, "Weight of a variational autoencoder's divergence; 1 is the evidence lower bound.", least=0
+    )
+    regularizer: str | None = setting(
+        None, "What makes interpolation stay on the data: acai, a critic of mixed latent vectors.", choices=("acai",)
+    )
+    regularizer_weight: float = setting(0.125, "Of the critic's opinion in the autoencoder's loss.", least=0)
     optimizer: str = setting("adam", "Muon learns more in a step, which takes longer.", choices=("adam", "muon"))
     learning_rate: float = setting(
         1e-3, "The optimizer's; for a cosine its peak in 100 epochs, higher in fewer, at most double."
@@ -71,6 +78,8 @@ class Config:
             raise UserError(f"--channels={self.channels} must be 1 (grey) or 3 (colour)")
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning_rate={self.learning_rate} must lie between 0 and 1")
+        if self.regularizer is None and self.regularizer_weight != _default("regularizer_weight"):
+            raise UserError(f"--regularizer_weight={self.regularizer_weight} needs --regularizer=acai")
         if self.seed >= 2**31:
             raise UserError(f"--seed={self.seed} must be less than 2147483648")
         if self.logical_cpus > 1 and self.strategy != "mirrored":
@@ -87,9 +96,13 @@ def check_shares(batch_size: int, replicas: int) -> None:
         )
 
 
+def _default(name: str) -> Any:
+    return Config.__dataclass_fields__[name].default
+
+
 def _check(field: dataclasses.Field, value: Any) -> None:
     choices, least = field.metadata["choices"], field.metadata["least"]
-    if choices and value not in choices:
+    if choices and value is not None and value not in choices:
         raise unknown_name(f"--{field.name}", value, choices)
     if least is not None and value is not None and value < least:
         raise UserError(f"--{field.name}={value} must be at least {least}")

@@ -129,6 +129,21 @@ def find(path: Path) -> list[tuple[str, Path]]:
     return sorted(files)
 
 
+def find_all(text: str) -> list[tuple[str, Path]]:
+    """Returns the files at a path, or at several that are separated by commas, in their order.
+
+    Raises `UserError` where one leads to none.
+    """
+    whole = Path(text).expanduser()
+    if "," not in text or whole.exists():
+        return find(whole)
+    found = {}
+    for part in (Path(part.strip()).expanduser() for part in text.split(",")):
+        for name, path in find(part):
+            found[name if name not in found else f"{path.parent.name}/{name}"] = path
+    return list(found.items())
+
+
 def read_each(files: list[tuple[str, Path]]) -> Iterator[tuple[str, Original | Unreadable]]:
     """Yields each file's name with its picture, or with why there is none; one picture is held at a time."""
     for name, path in files:

@@ -106,8 +106,9 @@ def read_each(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Returns the first images of other data sets' test splits, at most so many of each, fitted to a shape.
 
-    names: of TFDS, 'digits' or 'folder:PATH'. Those that are neither prepared nor can be downloaded are left out, and
-    why stands in the second dict. Raises `UserError` for a name that is not known and a folder without pictures.
+    names: of TFDS, 'digits', 'lines' or 'folder:PATH'. Those that are neither prepared nor can be downloaded are left
+    out, and why stands in the second dict. Raises `UserError` for a name that is not known and a folder without
+    pictures.
     """
     found, skipped = {}, {}
     for name in names:
@@ -123,8 +124,8 @@ def _read(name: str, data_dir: str | None, shape: tuple[int, int, int]) -> np.nd
         kind, _, rest = name.partition(":")
         if kind == "folder":
             return pictures.read_folder(Path(rest).expanduser(), *shape).images
-        if name == "digits":
-            images, _ = sources.open_source(Config(dataset="digits")).read("test")
+        if name in ("digits", "lines"):
+            images, _ = sources.open_source(Config(dataset=name)).read("test")
             return np.stack([pictures.fit(Image.fromarray(image[..., 0]), *shape) for image in images])
         builder = prepared.builder(name, data_dir)
         # Of a set that is prepared in part, any split will do: none of it is normal.

@@ -29,7 +29,7 @@ def builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         found = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
-        raise unknown_name("--dataset", name, [*known, "digits", "folder:PATH"]) from error
+        raise unknown_name("--dataset", name, [*known, "digits", "lines", "folder:PATH"]) from error
     except (ValueError, AssertionError, RuntimeError, OSError) as error:
         raise UserError(f"--dataset={name}: {error}") from error
     if not found.is_prepared():

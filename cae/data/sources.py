@@ -15,7 +15,7 @@ import psutil
 from PIL import Image
 
 from cae.config import Config
-from cae.data import pictures, prepared
+from cae.data import lines, pictures, prepared
 from cae.errors import UserError, unknown_name
 
 SMALLEST_SIDE = 11
@@ -44,7 +44,8 @@ class Source:
     `read` takes a split's name and returns its images, uint8 [n, height, width, channels], and labels, int64 [n] in
     0..len(class_names)-1, or all zeros where `class_names` is empty: the images are unlabelled. `fingerprint` tells
     folders apart that have changed in between; `warning` says that this is not the data set that was asked for.
-    `left_out` reads a split's images of the classes that were not taken, where only some were.
+    `left_out` reads a split's images of the classes that were not taken, where only some were. `judge` scores paths of
+    interpolation, as `lines.judge` does, where the truth is known.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Source:
     skipped: tuple[str, ...] = ()
     warning: str | None = None
     left_out: Callable[[str], tuple[np.ndarray, np.ndarray]] | None = None
+    judge: Callable[[np.ndarray], dict[str, float | int | None]] | None = None
 
     def notices(self) -> list[str]:
         """Returns what a person should know of the data set, a line each."""
@@ -66,8 +68,8 @@ class Source:
 
     def describe(self) -> dict[str, Any]:
         """Returns what config.json says of the data set."""
-        described = dataclasses.asdict(dataclasses.replace(self, read=None, left_out=None))
-        described = {name: value for name, value in described.items() if name not in ("read", "left_out")}
+        described = dataclasses.asdict(dataclasses.replace(self, read=None, left_out=None, judge=None))
+        described = {name: value for name, value in described.items() if name not in ("read", "left_out", "judge")}
         return described | {key: list(described[key]) for key in ("image_shape", "class_names", "skipped")}
 
 
@@ -97,6 +99,8 @@ def _open(dataset: str, data_dir: str | None, image_size: int | None, channels: 
     name, colon, rest = dataset.partition(":")
     if name == "digits" and not colon:
         return _digits(image_size or 28, channels or 1)
+    if name == "lines" and not colon:
+        return _lines(image_size or lines.SIDE, channels or 1)
     if name == "folder":
         return _folder(dataset, Path(rest).expanduser(), image_size or 28, channels or 1)
     return _prepared(dataset, data_dir, image_size, channels)
@@ -118,6 +122,28 @@ def _digits(side: int, channels: int) -> Source:
     labels = bundle.target[order].astype(np.int64)
     names = tuple(str(name) for name in bundle.target_names)
     return _cut_in_four("digits", images, labels, names, "permuted images")
+
+
+def _lines(side: int, channels: int) -> Source:
+    if (side, channels) != (lines.SIDE, 1):
+        raise UserError(
+            f"--dataset=lines has grey images of {lines.SIDE}x{lines.SIDE} alone: --image_size={side} and"
+            f" --channels={channels} cannot be had"
+        )
+    cuts, angles = _cut("lines", lines.IMAGES, tuple(SPLITS)), lines.angles()
+
+    def read(split: str) -> tuple[np.ndarray, np.ndarray]:
+        images = lines.draw(angles[slice(*cuts[split])])
+        return images, np.zeros(len(images), np.int64)
+
+    return Source(
+        name="lines",
+        image_shape=(lines.SIDE, lines.SIDE, 1),
+        class_names=(),
+        splits={name: Split(stop - start, f"drawn lines[{start}:{stop}]") for name, (start, stop) in cuts.items()},
+        read=read,
+        judge=lines.judge,
+    )
 
 
 def _folder(dataset: str, path: Path, side: int, channels: int) -> Source:

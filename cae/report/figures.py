@@ -2,23 +2,39 @@
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from PIL import Image
 
 LATENT_COLOURS = "RdBu_r"
 ERROR_COLOURS = "magma"
 BLUE, RED = "#3465a4", "#b3401f"
 LINE_COLOURS = (BLUE, RED, "#4e9a06", "#75507b", "#c4a000", "#2e9599", "#777777")
+CLASS_COLOURS = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
+)  # fmt: skip
+MOST_IN_LEGEND = 30
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """Returns the figure as a PNG file's content."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+def gif(images: np.ndarray, seconds: float = 0.08, side: int = 224) -> bytes:
+    """Returns images [n, height, width, 1 or 3] in 0..1 as a GIF file that shows them in turn for ever, enlarged."""
+    factor = max(1, round(side / max(images.shape[1:3])))
+    values = np.round(images.clip(0, 1) * 255).astype(np.uint8).repeat(factor, axis=1).repeat(factor, axis=2)
+    frames = [Image.fromarray(each.squeeze(-1) if each.shape[-1] == 1 else each) for each in values]
+    file = io.BytesIO()
+    frames[0].save(file, format="GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0)
     return file.getvalue()
 
 
@@ -74,6 +90,31 @@ def gallery(pictures: dict[str, dict[str, np.ndarray]], columns: Sequence[str]) 
     for axis, title in zip(axes[0], columns):
         axis.set_title("\n".join(title.split()), fontsize=8)
     _no_ticks(axes)
+    return figure
+
+
+def mosaic(lines: Mapping[Any, np.ndarray], columns: Sequence[str] = ()) -> Figure:
+    """Draws lines of images, as many [n, height, width, 1 or 3] in 0..1 in each, with a grey line between them.
+
+    Names of lines are shown where they are texts, and columns where they have titles.
+    """
+    framed = [np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=0.5) for images in lines.values()]
+    whole = np.concatenate([np.concatenate(list(images), axis=1) for images in framed])
+    count, (height, width) = len(framed[0]), framed[0].shape[1:3]
+    named = any(isinstance(name, str) for name in lines)
+    inches = 0.55
+    figure = Figure(
+        figsize=(inches * count + 2.0 * named + 0.1, inches * height / width * len(lines) + 0.3 * bool(columns) + 0.1),
+        layout="constrained",
+    )
+    axis = figure.subplots()
+    _show_image(axis, whole)
+    axis.set_yticks([(n + 0.5) * height for n in range(len(lines))], [str(name) for name in lines] if named else [])
+    axis.set_xticks([(n + 0.5) * width for n in range(count)][: len(columns)], columns)
+    axis.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
+    if not named:
+        axis.set_yticks([])
+    axis.spines[:].set_visible(False)
     return figure
 
 
@@ -139,8 +180,10 @@ def _show_latent(axis: Axes, latent: np.ndarray, limit: float) -> AxesImage:
     return axis.imshow(block.reshape(-1, width), cmap=LATENT_COLOURS, vmin=-limit, vmax=limit, aspect="auto")
 
 
-def curves(lines: dict[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, log: bool = False) -> Figure:
-    """Draws (x, y) points as lines, by name; `log` makes the y axis logarithmic."""
+def curves(
+    lines: dict[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, log: bool = False, log_x: bool = False
+) -> Figure:
+    """Draws (x, y) points as lines, by name; `log` makes the y axis logarithmic, `log_x` the other, in powers of 2."""
     many = len(lines) > 4
     figure = Figure(figsize=(6.4, 4.2 if many else 3.4), layout="constrained")
     axis = figure.subplots()
@@ -148,6 +191,9 @@ def curves(lines: dict[str, Sequence[tuple[float, float]]], x_label: str, y_labe
         marker = "." if len(points) < 20 else None
         axis.plot(*zip(*points), style[0], label=name, color=style[1], linewidth=1.6, marker=marker)
     axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    if log_x:
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
     _tidy(axis)
     axis.legend(frameon=False, **({"fontsize": 8, "loc": "center left", "bbox_to_anchor": (1, 0.5)} if many else {}))
     return figure
@@ -213,6 +259,49 @@ def histograms(normal: np.ndarray, others: dict[str, np.ndarray], limits: Sequen
     for axis in axes.flat[max(len(others) - columns, 0) : len(others)]:
         axis.tick_params(labelbottom=True)
     figure.supxlabel(x_label, fontsize=9)
+    return figure
+
+
+def scatter(maps: Mapping[str, np.ndarray], labels: Sequence[str] = ()) -> Figure:
+    """Draws points [n, 2], the same ones on each map, side by side, a colour for each label.
+
+    labels: n, or none. The axes have no unit: only who is near whom is to be seen.
+    """
+    names = np.asarray(labels if len(labels) else [""] * len(next(iter(maps.values()))), dtype=object)
+    # Colours go round again where there are more classes, and are then another shape's.
+    styles = dict(zip(dict.fromkeys(sorted(names)), itertools.product("osv^Dx", CLASS_COLOURS)))
+    figure = Figure(figsize=(4.2 * len(maps) + 1.2, 4.3), layout="constrained")
+    axes = figure.subplots(1, len(maps), squeeze=False)
+    for axis, (title, points) in zip(axes[0], maps.items()):
+        for name, (shape, colour) in styles.items():
+            x, y = points[names == name].T
+            axis.scatter(x, y, s=7, marker=shape, color=colour, linewidths=0.5, label=_fitting(name, 20))
+        axis.set_title(title, fontsize=9)
+        axis.set_box_aspect(1)
+    _no_ticks(axes)
+    if len(labels) and len(styles) <= MOST_IN_LEGEND:
+        handles = axes[0, -1].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside right center", frameon=False, fontsize=8, markerscale=2)
+    return figure
+
+
+def spectrum(eigenvalues: np.ndarray, deviations: np.ndarray) -> Figure:
+    """Draws variances on a logarithmic axis, from the largest one on: of principal components and of single numbers.
+
+    eigenvalues: [n], of the covariance; deviations: [n], the standard deviation of each number.
+    """
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axis = figure.subplots()
+    most = max(float(np.max(eigenvalues)), 1e-12)
+    lines = {"principal components": (eigenvalues, BLUE), "single numbers": (np.square(deviations), RED)}
+    for name, (values, colour) in lines.items():
+        # What has no variance at all would have no place on the axis.
+        drawn = np.sort(np.maximum(values, 1e-8 * most))[::-1]
+        axis.plot(np.arange(1, len(drawn) + 1), drawn, ".-", color=colour, linewidth=1.2, label=name)
+    axis.set(xlabel="number, from the largest variance on", ylabel="variance", yscale="log")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    _tidy(axis)
+    axis.legend(frameon=False)
     return figure
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from matplotlib.figure import Figure
 
-from cae.report.figures import png
+from cae.report.figures import gif, png
+from cae.report.projector import Projection
 
 Row = dict[str, Any]
 
 DIGITS = {
     "mse": ".5f", "psnr": ".2f", "ssim": ".3f", "ahead_db": ".2f", "accuracy": ".3f", "seconds_per_1000": ".3f",
+    "distance_ratio": ".3f", "endpoint_mse": ".5f", "confidence": ".3f", "smoothness": ".2f",
     "auroc": ".4f", "aupr": ".4f", "fpr95": ".4f", "detection_rate": ".4f", "reconstructed_better": ".4f",
 }  # fmt: skip
 
@@ -28,7 +31,8 @@ class Section:
 
     name: the task's, under which `results` stand in results.json; headline: the one line to remember; figures: with
     their captions, by file name; tables: rows by file name, for the CSV files; shown: captions of those that the page
-    shows.
+    shows; animations: images [n, height, width, channels] in 0..1 to be seen one after the other, with their captions;
+    projection: latent vectors for TensorBoard's projector.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Section:
     figures: dict[str, tuple[str, Figure]] = dataclasses.field(default_factory=dict)
     tables: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     shown: dict[str, str] = dataclasses.field(default_factory=dict)
+    animations: dict[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    projection: Projection | None = None
 
 
 def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], sections: Sequence[Section]) -> Path:
@@ -47,12 +53,12 @@ def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], 
     the title.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {}
+    pictures, moving = {}, {}
     for section in sections:
         for name, (_, figure) in section.figures.items():
-            content = png(figure)
-            _replace(folder / f"{name}.png", content)
-            pictures[name] = base64.b64encode(content).decode()
+            pictures[name] = _embedded(folder / f"{name}.png", png(figure))
+        for name, (_, images) in section.animations.items():
+            moving[name] = _embedded(folder / f"{name}.gif", gif(images))
         for name, rows in section.tables.items():
             if rows:
                 _write_csv(folder / f"{name}.csv", rows)
@@ -66,10 +72,17 @@ def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], 
         facts=facts,
         sections=sections,
         pictures=pictures,
+        moving=moving,
         lead=next(iter(sections[0].figures)),
     )
     _replace(folder / "index.html", page.encode())
     return folder / "index.html"
+
+
+def _embedded(path: Path, content: bytes) -> str:
+    """Writes a picture and returns it as an address that holds it."""
+    _replace(path, content)
+    return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(content).decode()}"
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:

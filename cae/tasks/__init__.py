@@ -15,7 +15,7 @@ from cae.errors import UserError, unknown_name
 
 # Tasks need TensorFlow, which takes seconds to import; they are looked up by name before.
 with epy.lazy_imports():
-    from cae.tasks import denoise, outliers, reconstruct
+    from cae.tasks import denoise, interpolate, latents, outliers, reconstruct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,15 @@ class Task:
 
 TASKS = {
     "denoise": Task(denoise, needs_latents=False, takes_images=True),
-    "reconstruct": Task(reconstruct, needs_latents=True, takes_images=False),
+    "reconstruct": Task(reconstruct, needs_latents=True, takes_images=True),
+    "interpolate": Task(interpolate, needs_latents=True, takes_images=True),
+    "latents": Task(latents, needs_latents=True, takes_images=False),
     "outliers": Task(outliers, needs_latents=False, takes_images=True),
 }
 """What `--tasks` can name, in the order of the report."""
+
+MOST_BETWEEN = 12
+"""How many pictures of one's own interpolation takes."""
 
 CLEAN = "none"
 """The name of no noise at all: what does a denoiser do where there is nothing to mend?"""
@@ -68,7 +73,7 @@ def find(names: Sequence[str], model: str, images: bool = False) -> dict[str, Mo
         if TASKS[name].needs_latents and not has_latents:
             raise UserError(f"--tasks={name} needs latent vectors, and --model={model} has none")
         if images and not TASKS[name].takes_images:
-            able = " and ".join(name for name, task in TASKS.items() if task.takes_images)
+            able = ", ".join(name for name, task in TASKS.items() if task.takes_images)
             raise UserError(f"--tasks={name} does not take --images; {able} do")
     return {
         name: task.module

@@ -10,7 +10,7 @@ import tensorflow as tf
 from cae.data import noise
 from cae.metrics import QUALITIES
 from cae.tasks import CLEAN, classical
-from cae.tasks.classifier import TRAINED_ON, Classifier
+from cae.tasks.classifier import Classifier, can_learn
 from cae.tasks.subject import Subject
 
 NOISY, OURS = "noisy input", "this model"
@@ -62,9 +62,7 @@ def measure(subject: Subject, columns: Sequence[str], specimen: int) -> list[Cel
 
 def _classifier(subject: Subject) -> Classifier | None:
     images, labels = subject.read("train")
-    # Unlabelled images have nothing to know, and one class alone cannot be told from others.
-    can_be_told = subject.class_names and len(np.unique(labels[:TRAINED_ON])) > 1
-    return Classifier(images, labels) if can_be_told else None
+    return Classifier(images, labels) if can_learn(labels, subject.class_names) else None
 
 
 def _learned(

@@ -42,13 +42,27 @@ class Screening:
 
 
 @dataclasses.dataclass(frozen=True)
+class Interpolation:
+    """What interpolation is tried with.
+
+    degrees: of mixing, rising, [n] in 0..1; pairs: how many of each kind; seed: of their choice; judge: scores paths
+    [pairs, degrees, h, w, c], where a data set knows what lies between its images, and wants so many even degrees.
+    """
+
+    degrees: np.ndarray
+    pairs: int
+    seed: int
+    judge: Callable[[np.ndarray], Mapping[str, float]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Subject:
     """A fitted model, its data set, and what to compare it with.
 
     `batches` gives a split's batches, `read` its images and labels; `noises` is what denoising is tried on, as
     `noise.parse` takes them, the first of them in most detail; `class_names` is empty where images are unlabelled;
     `max_examples` is how many of them figures show, and `rival_images` on how many methods without learning are tried;
-    `screening` is what outlier detection is tried with.
+    `screening` is what outlier detection is tried with, `interpolation` what interpolation is.
     """
 
     trained: Trained
@@ -60,6 +74,7 @@ class Subject:
     others: Mapping[str, Trained] = dataclasses.field(default_factory=dict)
     rival_images: int = 0
     screening: Screening | None = None
+    interpolation: Interpolation | None = None
 
 
 def measure(subject: Subject, corruption: Recipe | None) -> dict[str, np.ndarray]:

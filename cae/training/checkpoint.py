@@ -1,6 +1,5 @@
 """Checkpoints of everything that a resume needs: the newest few, and the best."""
 
-import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from cae.errors import UserError
+from cae.training.state import State
 
 NEWEST = 3
 """How many checkpoints are kept beside the best: one may turn out to be damaged."""
@@ -17,35 +17,19 @@ NEWEST = 3
 _DAMAGE = (tf.errors.OpError, AssertionError, IndexError, KeyError, RuntimeError, ValueError)
 
 
-@dataclasses.dataclass
-class State:
-    """What changes while a model is fitted: its weights, the optimizer's slots, steps taken, best validation loss."""
-
-    model: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    step: tf.Variable
-    best_loss: tf.Variable
-
-    @property
-    def steps(self) -> int:
-        """How many steps were taken."""
-        return int(self.step.numpy())
-
-    @classmethod
-    def new(cls, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> "State":
-        """Returns the state at step 0; the model and the optimizer must be built."""
-        step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        return cls(model, optimizer, step, tf.Variable(float("inf"), trainable=False))
-
-
 class Checkpoints:
     """The checkpoints in a folder: `step-NUMBER`, of which the newest stay, and `best-NUMBER`."""
 
     def __init__(self, folder: Path, state: State):
         self._folder = folder
         self._state = state
+        critic = state.critic
         self._checkpoint = tf.train.Checkpoint(
-            weights=_weights(state.model), optimizer=state.optimizer, step=state.step, best_loss=state.best_loss
+            weights=_weights(state.model),
+            optimizer=state.optimizer,
+            step=state.step,
+            best_loss=state.best_loss,
+            **({"critic": _weights(critic.model), "critic_optimizer": critic.optimizer} if critic else {}),
         )
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob("*temp*"):  # Of a save that was killed.

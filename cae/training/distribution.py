@@ -25,11 +25,19 @@ def make_strategy(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
 
 
 def summed(
-    strategy: tf.distribute.Strategy, step: Callable, batch: dict[str, tf.Tensor]
+    strategy: tf.distribute.Strategy, step: Callable, batch: dict[str, tf.Tensor], *same: tf.Tensor
 ) -> tf.Tensor | dict[str, tf.Tensor]:
-    """Returns what `step(batch)` gives, summed over the replicas, each of which sees its share of the batch."""
-    per_replica = strategy.run(step, args=(batch,))
+    """Returns what `step(batch, *same)` gives, summed over the replicas, each of which sees its share of the batch."""
+    per_replica = strategy.run(step, args=(batch, *same))
     return tf.nest.map_structure(lambda value: strategy.reduce("SUM", value, axis=None), per_replica)
+
+
+def own_share(values: tf.Tensor) -> tf.Tensor:
+    """Returns a replica's part of values [global batch, ...] that all replicas have drawn alike."""
+    context = tf.distribute.get_replica_context()
+    share = values.shape[0] // context.num_replicas_in_sync
+    first = context.replica_id_in_sync_group * share
+    return tf.slice(values, [first] + [0] * (values.shape.rank - 1), [share, *values.shape[1:]])
 
 
 def overflow_everywhere(gradients: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -9,37 +9,30 @@ import keras
 import psutil
 import tensorflow as tf
 
-from cae import models
-from cae.config import Config
 from cae.data.pipeline import Feed
 from cae.errors import UserError
-from cae.metrics import PerImage
 from cae.report import figures
-from cae.training.checkpoint import Checkpoints, State
-from cae.training.optimizer import make_optimizer
+from cae.training.checkpoint import Checkpoints
+from cae.training.objectives import Objective
 from cae.training.progress import Progress
-from cae.training.step import make_measure, make_train_steps
+from cae.training.state import State
+from cae.training.steps import make_measure, make_train_steps
 from cae.training.summaries import Summaries, settings_table
 
 STEPS_PER_CALL = 32
 """Graph steps between two looks from Python: enough to hide its cost, few enough for the bar to move."""
 
-EXAMPLES = 8
+EXAMPLES, SAMPLES = 8, 64
 """Images in TensorBoard's pictures."""
 
 
-def build_state(
-    strategy: tf.distribute.Strategy, settings: Config, image_shape: tuple[int, int, int], steps: int
-) -> State:
-    """Returns a state with all its variables made, which a checkpoint needs to be restored into."""
-    with strategy.scope():
-        model, optimizer = models.build(settings, image_shape), make_optimizer(settings, steps)
-        optimizer.build(model.trainable_variables)
-        return State.new(model, optimizer)
-
-
 def fit(
-    strategy: tf.distribute.Strategy, state: State, loss_of: PerImage, feed: Feed, workdir: Path, record: dict[str, Any]
+    strategy: tf.distribute.Strategy,
+    state: State,
+    objective: Objective,
+    feed: Feed,
+    workdir: Path,
+    record: dict[str, Any],
 ) -> None:
     """Fits the state's model as the run's record says, from the newest checkpoint in `workdir` or from the start.
 
@@ -54,14 +47,16 @@ def fit(
         return
     summaries = Summaries(workdir, state.steps)
     summaries.text("configuration", settings_table(record["settings"], record["dataset"]["warning"]))
+    summaries.hyperparameters(record["settings"])
     with Progress(feed.images, done, epochs) as progress:
-        run_epoch = make_run_epoch(strategy, state, loss_of, feed, epochs, progress)
+        run_epoch = make_run_epoch(strategy, state, objective, feed, epochs, progress)
         for epoch in range(done + 1, epochs + 1):
             scalars = run_epoch(epoch)
             best = scalars["validation/loss"] < float(state.best_loss.numpy())
             summaries.scalars(state.steps, epoch, scalars)
             if epoch % pictures_every == 0 or epoch in (1, epochs):
-                summaries.picture(state.steps, "examples", examples_figure(state.model, feed.validation))
+                for name, figure in pictures(state.model, feed.validation).items():
+                    summaries.picture(state.steps, name, figure)
             summaries.flush()
             # Events first: what was written past a checkpoint is dropped by the run that goes on from there.
             if best:
@@ -72,32 +67,31 @@ def fit(
 
 
 def make_run_epoch(
-    strategy: tf.distribute.Strategy, state: State, loss_of: PerImage, feed: Feed, epochs: int, progress: Progress
+    strategy: tf.distribute.Strategy, state: State, objective: Objective, feed: Feed, epochs: int, progress: Progress
 ) -> Callable[[int], dict[str, float]]:
     """Returns a function that takes the steps up to an epoch's end, and returns what they came to.
 
     Epochs are counted from 1 and have to be run in turn, from the one that follows the state's step.
     """
-    train_steps = make_train_steps(strategy, state.model, state.optimizer, loss_of, feed.batch_size)
-    measure = make_measure(strategy, state.model, loss_of)
+    train_steps = make_train_steps(strategy, state, objective, feed.batch_size)
+    measure = make_measure(strategy, state.model, objective)
     distribute = strategy.experimental_distribute_dataset
     batches = iter(distribute(feed.training(state.steps, feed.steps(epochs))))
     validation, sample = distribute(feed.validation), distribute(feed.sample)
 
     def run_epoch(epoch: int) -> dict[str, float]:
-        start, first, losses = time.monotonic(), state.steps, 0.0
-        while (left := feed.steps(epoch) - state.steps) > 0:
+        start, first, totals = time.monotonic(), state.steps, dict.fromkeys(objective.parts, 0.0)
+        while (left := feed.steps(epoch) - (before := state.steps)) > 0:
             count = min(STEPS_PER_CALL, left)
-            loss, good = (float(value) for value in train_steps(batches, tf.constant(count)))
-            _refuse_not_finite(loss, "training loss", state.steps + int(good))
-            state.step.assign_add(count)
-            losses += loss
-            progress.advance(epoch, count * feed.batch_size, loss / count)
+            losses, good = train_steps(batches, tf.constant(count))
+            _refuse_not_finite(float(losses["loss"]), "training loss", before + int(good))
+            totals = {name: total + float(losses[name]) for name, total in totals.items()}
+            progress.advance(epoch, count * feed.batch_size, float(losses["loss"]) / count)
         steps, seconds = state.steps - first, time.monotonic() - start
         measured, sampled = measure(validation), measure(sample)
         _refuse_not_finite(measured["loss"], "validation loss", state.steps)
         return {
-            "train/loss": losses / steps,
+            **{f"train/{name}": total / steps for name, total in totals.items()},
             "train/psnr": sampled["psnr"],
             "train/ssim": sampled["ssim"],
             **{f"validation/{name}": value for name, value in measured.items()},
@@ -110,13 +104,21 @@ def make_run_epoch(
     return run_epoch
 
 
-def examples_figure(model: keras.Model, batches: tf.data.Dataset) -> figures.Figure:
-    """Returns the first images of a data set: input, noisy input, output and latent vector, if any, side by side."""
+def pictures(model: keras.Model, batches: tf.data.Dataset) -> dict[str, figures.Figure]:
+    """Returns what TensorBoard shows of a model, by name.
+
+    examples: the first images of a data set, input, noisy input, output and latent vector, if any, side by side;
+    samples: images decoded from what a model with a prior draws from it, the same vectors every time.
+    """
     batch = next(iter(batches))
     clean, noisy = batch["image"][:EXAMPLES], batch["noisy"][:EXAMPLES]
     columns = {"input": clean, "noisy input": noisy, "output": model(noisy)}
     latents = model.encode(noisy).numpy() if hasattr(model, "encode") else None
-    return figures.display({title: images.numpy() for title, images in columns.items()}, latents)
+    shown = {"examples": figures.display({title: images.numpy() for title, images in columns.items()}, latents)}
+    if hasattr(model, "sample"):
+        samples = model.sample(SAMPLES, seed=0).numpy()
+        shown["samples"] = figures.mosaic(dict(enumerate(samples.reshape(-1, 8, *samples.shape[1:]))))
+    return shown
 
 
 def _refuse_not_finite(value: float, what: str, step: int) -> None:

@@ -2,24 +2,35 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import tensorflow as tf
 from matplotlib.figure import Figure
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import summary as hparams
 
+from cae.report import projector
 from cae.report.figures import png
+from cae.report.page import Section
 
 RUNS = ("train", "validation")
 """TensorBoard's runs, one folder each: the same quantity of both shares a chart."""
+
+METRICS = ("loss", "mse", "psnr")
+"""What TensorBoard's table of hyperparameters shows of each run's validation split, as it was last."""
+
+_TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
 
 
 class Summaries:
     """A run's TensorBoard events and its metrics.jsonl, both from `step` on: what an earlier try wrote past it goes."""
 
     def __init__(self, workdir: Path, step: int):
+        self._folder = workdir / "tensorboard"
         self._metrics = workdir / "metrics.jsonl"
-        folders = {run: workdir / "tensorboard" / run for run in RUNS}
+        folders = {run: self._folder / run for run in RUNS}
         _drop_lines_after(step, self._metrics)
         for folder in folders.values():
             _drop_events_after(step, folder)
@@ -44,16 +55,65 @@ class Summaries:
         with self._writers["train"].as_default():
             tf.summary.text(name, markdown, step=0)
 
+    def hyperparameters(self, settings: dict[str, bool | int | float | str | None]) -> None:
+        """Writes a line of TensorBoard's table of hyperparameters, in place of the one of an earlier try.
+
+        It stands a folder above the runs 'train' and 'validation', where the table looks for metrics from.
+        """
+        for path in self._folder.glob("events.out.tfevents.*"):
+            path.unlink()
+        said = {name: value for name, value in settings.items() if value is not None}
+        # The first run's list of columns is that of all: it names settings that others alone may have, too.
+        columns = [api_pb2.HParamInfo(name=name, type=_type_of(value)) for name, value in settings.items()]
+        metrics = [
+            api_pb2.MetricInfo(name=api_pb2.MetricName(group="validation", tag=tag), display_name=f"validation/{tag}")
+            for tag in METRICS
+        ]
+        writer = tf.summary.create_file_writer(str(self._folder))
+        with writer.as_default():
+            # Without a group's name each run is a group of its own: runs of the same settings are not averaged.
+            for message in (hparams.experiment_pb(columns, metrics), hparams.session_start_pb(said)):
+                tf.summary.experimental.write_raw_pb(message.SerializeToString(), step=0)
+        writer.close()
+
     def flush(self) -> None:
         """Makes what was written so far readable by others."""
         for writer in self._writers.values():
             writer.flush()
 
 
+def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
+    """Writes what a task found out as TensorBoard's run 'evaluation/<its name>', in place of the earlier one.
+
+    Its figures are pictures, the numbers at the top of its results scalars, 'latents/mse', and its latent vectors are
+    for the projector. step: that of the model. Returns the run's folder.
+    """
+    folder = workdir / "tensorboard" / "evaluation" / section.name
+    if folder.exists():
+        shutil.rmtree(folder)
+    writer = tf.summary.create_file_writer(str(folder))
+    results = section.results if isinstance(section.results, dict) else {}
+    with writer.as_default(step):
+        for name, value in results.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                tf.summary.scalar(f"{section.name}/{name}", value)
+        for name, (caption, figure) in section.figures.items():
+            tf.summary.image(name, tf.io.decode_png(png(figure), channels=3)[None], description=caption)
+    writer.close()
+    if section.projection is not None:
+        projector.write(folder, section.projection)
+    return folder
+
+
 def settings_table(settings: dict[str, object], warning: str | None) -> str:
     """Returns settings as a Markdown table, under a warning where there is one."""
     rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items() if value is not None)
     return (f"**Warning: {warning}**\n\n" if warning else "") + f"| setting | value |\n|---|---|\n{rows}"
+
+
+def _type_of(value: bool | int | float | str | None) -> int:
+    """Returns what TensorBoard's table of hyperparameters calls a value's type; nobody knows that of nothing."""
+    return api_pb2.DATA_TYPE_UNSET if value is None else _TYPES.get(type(value), api_pb2.DATA_TYPE_FLOAT64)
 
 
 def _drop_lines_after(step: int, path: Path) -> None:

@@ -43,6 +43,7 @@ MOMENTS = [
     ("occlusion", 0.25, 0.5, 15 / 16 * 0.5, 15 / 16 * 0.5**2 - (15 / 16 * 0.5) ** 2, 1),
     ("stripes", 0.1, 0.5, 0.5, 0.1**2, 64),
     ("blur", 2.0, 0.5, 0.5, 0.0, 1),
+    ("warp", 0.3, 0.5, 0.5, 0.0, 1),
 ]
 
 
@@ -108,6 +109,25 @@ def test_stripes_run_down_the_columns_through_all_channels():
     noisy = noise.parse("stripes:0.1")(grey(shape=(4, 32, 32, 3)), SEED).numpy()
     assert (noisy == noisy[:, :1, :, :1]).all()
     assert noisy[:, 0, :, 0].std() > 0.05
+
+
+def test_warp_moves_a_point_as_far_as_it_says():
+    # At the centre of an odd side a point is only shifted: 0.3 * 0.1 of 65 pixels, against the draw.
+    images = np.zeros((400, 65, 65, 1), np.float32)
+    images[:, 31:34, 31:34] = 1
+    warped = noise.parse("warp:0.1")(images, SEED).numpy()[..., 0]
+    centres = np.array([ndimage.center_of_mass(image) for image in warped]) - 32
+    assert centres.mean(axis=0) == pytest.approx([0, 0], abs=5 * 1.95 / 20)
+    assert centres.std(axis=0) == pytest.approx([1.95, 1.95], rel=0.2)
+
+
+def test_warp_stretches_and_shears_about_the_centre():
+    images = np.zeros((400, 65, 65, 1), np.float32)
+    images[:, 16:49, 16:49] = 1
+    areas = noise.parse("warp:0.1")(images, SEED).numpy().sum(axis=(1, 2, 3)) / 33**2
+    # The determinant of the map is (1 + a)(1 + b) - cd: a, b of deviation 0.05, c and d of 0.1.
+    assert areas.std() == pytest.approx(np.sqrt(2) * 0.05, rel=0.2)
+    assert areas.mean() == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize("name", noise.NOISES)

@@ -176,6 +176,11 @@ def test_digits_are_fitted_to_the_shape_and_cut_to_as_many_as_are_wanted():
     assert not found["digits"][:, :, [0, 1, -2, -1]].any() and found["digits"].any(axis=(1, 2, 3)).all()
 
 
+def test_lines_are_fitted_too():
+    found, _ = panel.read_each(["lines"], None, (28, 28, 1), 5)
+    assert found["lines"].shape == (5, 28, 28, 1) and found["lines"].any(axis=(1, 2, 3)).all()
+
+
 def test_digits_of_their_own_size_are_those_of_the_test_split():
     found, _ = panel.read_each(["digits"], None, (28, 28, 1), 10_000)
     expected = sources.open_source(sources.Config(dataset="digits")).read("test")[0]

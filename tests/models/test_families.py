@@ -142,7 +142,7 @@ def test_an_unknown_family_names_the_known_ones():
 
 
 def test_a_setting_without_a_meaning_is_refused():
-    with pytest.raises(UserError, match=r"--latent_dim has no meaning for --model=unet.*; conv has one"):
-        models.find("unet", said=["width", "latent_dim"])
-    models.find("unet", said=["width"])
-    models.find("conv", said=["latent_dim"])
+    with pytest.raises(UserError, match=r"--latent_dim has no meaning for --model=unet.*; conv, vae have"):
+        models.find("unet", said={"width": 8, "latent_dim": 8})
+    models.find("unet", said={"width": 8})
+    models.find("conv", said={"latent_dim": 8})

@@ -80,3 +80,9 @@ def test_curves_of_many_lines_are_told_apart():
     axis = figures.curves(lines, "level", "PSNR (dB)").axes[0]
     assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines}) == 12
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(lines)
+
+
+def test_curves_of_sizes_name_the_powers_of_two():
+    axis = figures.curves({"error": [(2, 0.1), (64, 0.01)]}, "size", "error", log=True, log_x=True).axes[0]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    assert {"2", "64"} <= {text.get_text() for text in axis.get_xticklabels()}

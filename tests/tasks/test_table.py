@@ -18,9 +18,11 @@ def test_a_model_without_latent_vectors_can_do_less():
 
 
 def test_not_every_task_takes_pictures_of_ones_own():
-    with pytest.raises(UserError, match="--tasks=reconstruct does not take --images; denoise and outliers do"):
-        tasks.find(["reconstruct"], "conv", images=True)
-    assert [*tasks.find([], "conv", images=True)] == ["denoise", "outliers"]
+    able = "denoise, reconstruct, interpolate, outliers do"
+    with pytest.raises(UserError, match=f"--tasks=latents does not take --images; {able}"):
+        tasks.find(["latents"], "conv", images=True)
+    assert [*tasks.find([], "conv", images=True)] == ["denoise", "reconstruct", "interpolate", "outliers"]
+    assert [*tasks.find([], "unet", images=True)] == ["denoise", "outliers"]
 
 
 def test_noises_begin_with_that_of_the_training():

@@ -4,15 +4,15 @@ import tensorflow as tf
 
 from cae import models
 from cae.errors import UserError
-from cae.training import loop
 from cae.training.checkpoint import NEWEST, Checkpoints, restore_best
+from cae.training.state import build_state
 
 SHAPE = (16, 16, 1)
 
 
 @pytest.fixture
 def new_state(tiny):
-    return lambda: loop.build_state(tf.distribute.get_strategy(), tiny, SHAPE, steps=10)
+    return lambda: build_state(tf.distribute.get_strategy(), tiny, SHAPE, steps=10)
 
 
 def saved(folder, state, steps=(1, 2, 3, 4, 5)):

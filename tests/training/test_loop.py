@@ -4,12 +4,13 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cae import metrics
 from cae.data import noise, pipeline, sources
 from cae.errors import UserError
-from cae.training import loop
+from cae.training import loop, objectives
 from cae.training.checkpoint import Checkpoints
+from cae.training.state import build_state
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def fit(source, settings, workdir, batches=None):
     feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
     if batches:
         feed = dataclasses.replace(feed, training=batches)
-    state = loop.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
+    state = build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
     record = {"settings": dataclasses.asdict(settings), "dataset": {"warning": None}}
-    loop.fit(strategy, state, metrics.find_loss(settings.loss), feed, workdir, record)
+    loop.fit(strategy, state, objectives.find(settings), feed, workdir, record)
     return state
 
 
@@ -55,7 +56,13 @@ def test_a_line_an_epoch_with_what_people_rely_on(tmp_path, source, tiny):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"lr_schedule": "constant"}, {"lr_schedule": "cosine"}, {"optimizer": "muon", "width": 16, "model": "unet"}],
+    [
+        {"lr_schedule": "constant"},
+        {"lr_schedule": "cosine"},
+        {"optimizer": "muon", "width": 16, "model": "unet"},
+        {"regularizer": "acai"},
+        {"model": "vae"},
+    ],
     ids=str,
 )
 def test_a_resumed_run_is_the_run(tmp_path, source, tiny, changes):
@@ -73,6 +80,20 @@ def test_a_resumed_run_is_the_run(tmp_path, source, tiny, changes):
     for one, other in zip(lines(tmp_path / "whole"), lines(tmp_path / "parts"), strict=True):
         for key in one.keys() - TIMINGS:
             assert one[key] == other[key]
+
+
+def test_parts_of_the_loss_and_samples_go_to_tensorboard(tmp_path, source, tiny):
+    fit(source, dataclasses.replace(tiny, model="vae", beta=2.0), tmp_path / "vae")
+    (line,) = lines(tmp_path / "vae")
+    pixels = 16 * 16
+    for split in ("train", "validation"):
+        parts = line[f"{split}/reconstruction"] + 2 * line[f"{split}/divergence"] / pixels
+        assert line[f"{split}/loss"] == pytest.approx(parts, rel=1e-4)
+    shown = EventAccumulator(str(tmp_path / "vae/tensorboard/validation"), size_guidance={"tensors": 0}).Reload()
+    assert {"examples", "samples", "divergence", "reconstruction"} <= set(shown.Tags()["tensors"])
+    fit(source, dataclasses.replace(tiny, regularizer="acai"), tmp_path / "acai")
+    (line,) = lines(tmp_path / "acai")
+    assert line["train/loss"] == pytest.approx(line["train/reconstruction"] + 0.125 * line["train/critic_on_mixed"])
 
 
 def test_a_finished_run_says_so_and_stays(tmp_path, source, tiny, capsys):
@@ -103,6 +124,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path, sour
         fit(source, settings, tmp_path, spoiled)
     saved = sorted(path.name for path in (tmp_path / "checkpoints").glob("*.index"))
     assert saved == ["best-000000003.index", "step-000000003.index"]
-    state = loop.build_state(tf.distribute.get_strategy(), settings, source.image_shape, 8)
+    state = build_state(tf.distribute.get_strategy(), settings, source.image_shape, 8)
     Checkpoints(tmp_path / "checkpoints", state).restore_newest()
     assert all(np.isfinite(weight).all() for weight in state.model.get_weights())

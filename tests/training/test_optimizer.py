@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cae import metrics
 from cae.config import Config
-from cae.training import loop, optimizer
-from cae.training.step import make_train_steps
+from cae.training import objectives, optimizer
+from cae.training.state import build_state
+from cae.training.steps import make_train_steps
 
 MUON = Config(optimizer="muon", learning_rate=0.01)
 
@@ -46,8 +46,8 @@ def test_muon_learns_the_same_on_one_replica_and_on_two(mirrored, random):
     data = tf.data.Dataset.from_tensor_slices({"image": images, "noisy": images[::-1].copy()}).batch(8)
     weights = []
     for strategy in (tf.distribute.get_strategy(), mirrored):
-        state = loop.build_state(strategy, dataclasses.replace(MUON, width=16, latent_dim=16), (16, 16, 1), 10)
-        train_steps = make_train_steps(strategy, state.model, state.optimizer, metrics.squared_error, 8)
+        state = build_state(strategy, dataclasses.replace(MUON, width=16, latent_dim=16), (16, 16, 1), 10)
+        train_steps = make_train_steps(strategy, state, objectives.find(MUON), 8)
         train_steps(iter(strategy.experimental_distribute_dataset(data)), tf.constant(3))
         weights.append(state.model.get_weights())
     for one, two in zip(*weights):

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import keras
 import numpy as np
@@ -7,10 +8,13 @@ import tensorflow as tf
 
 from cae import metrics, models
 from cae.config import Config
-from cae.training import loop
-from cae.training.step import make_measure, make_train_steps, train_step
+from cae.training import objectives
+from cae.training.state import State, build_state
+from cae.training.step import train_step
+from cae.training.steps import make_measure, make_train_steps
 
 SHAPE = (16, 16, 1)
+SEED = tf.constant([0, 0], tf.int64)
 
 
 def batches(count, random, size=8):
@@ -21,15 +25,16 @@ def batches(count, random, size=8):
 
 
 def state_of(strategy, settings):
-    return loop.build_state(strategy, settings, SHAPE, steps=10)
+    return build_state(strategy, settings, SHAPE, steps=10)
 
 
 def run_steps(strategy, settings, data, count):
     state = state_of(strategy, settings)
-    train_steps = make_train_steps(strategy, state.model, state.optimizer, metrics.squared_error, 8)
+    train_steps = make_train_steps(strategy, state, objectives.find(settings), 8)
     distributed = iter(strategy.experimental_distribute_dataset(data))
     losses, good = train_steps(distributed, tf.constant(count))
-    return state, float(losses), int(good)
+    assert state.steps == count
+    return state, float(losses["loss"]), int(good)
 
 
 class Scale(keras.Model):
@@ -44,12 +49,13 @@ class Scale(keras.Model):
 
 
 def test_one_step_is_what_calculus_says():
-    model, optimizer = Scale(), keras.optimizers.SGD(0.5)
+    model = Scale()
+    state = State.new(model, keras.optimizers.SGD(0.5))
     batch = {"noisy": tf.fill([2, *SHAPE], 0.5), "image": tf.ones([2, *SHAPE])}
     model(batch["noisy"])
     # Loss (1 - w / 2)^2 at w = 0 is 1; its derivative -(1 - w / 2) is -1; w becomes 0 + 0.5 * 1.
-    loss = train_step(model, optimizer, metrics.squared_error, batch, 2)
-    assert float(loss) == pytest.approx(1)
+    losses = train_step(state, batch, SEED, 2, loss_of=metrics.squared_error)
+    assert float(losses["loss"]) == pytest.approx(1)
     assert float(model.factor) == pytest.approx(0.5)
 
 
@@ -58,7 +64,8 @@ def test_the_model_sees_the_noisy_image_and_is_held_to_the_clean_one(tiny, rando
     state = state_of(strategy, tiny)
     batch = next(iter(batches(1, random)))
     expected = np.mean((state.model(batch["noisy"], training=True) - batch["image"]) ** 2)
-    assert float(train_step(state.model, state.optimizer, metrics.squared_error, batch, 8)) == pytest.approx(expected)
+    losses = train_step(state, batch, SEED, 8, loss_of=metrics.squared_error)
+    assert float(losses["loss"]) == pytest.approx(expected)
 
 
 def test_training_brings_the_loss_down(tiny, random):
@@ -82,7 +89,7 @@ def test_many_steps_at_once_are_the_same_steps(tiny, random):
     together, _, _ = run_steps(tf.distribute.get_strategy(), tiny, data, 6)
     strategy = tf.distribute.get_strategy()
     state = state_of(strategy, tiny)
-    train_steps = make_train_steps(strategy, state.model, state.optimizer, metrics.squared_error, 8)
+    train_steps = make_train_steps(strategy, state, objectives.find(tiny), 8)
     iterator = iter(data)
     for count in (1, 2, 3):
         train_steps(iterator, tf.constant(count))
@@ -123,7 +130,7 @@ def test_an_overflow_on_the_second_replica_alone_leaves_the_weights_finite(float
     data = tf.data.Dataset.from_tensor_slices({"image": 1e30 * images, "noisy": images})
     state = state_of(mirrored, float16)
     before, scale = state.model.get_weights(), float(state.optimizer.dynamic_scale.numpy())
-    train_steps = make_train_steps(mirrored, state.model, state.optimizer, metrics.squared_error, 8)
+    train_steps = make_train_steps(mirrored, state, objectives.find(float16), 8)
     train_steps(iter(mirrored.experimental_distribute_dataset(data)), tf.constant(1))
     for one, other in zip(before, state.model.get_weights()):
         np.testing.assert_array_equal(one, other)
@@ -136,7 +143,8 @@ def test_a_measurement_is_exact_whatever_the_last_batch(tiny, random, strategy, 
     clean = random.random((images, *SHAPE), np.float32)
     data = tf.data.Dataset.from_tensor_slices({"image": clean, "noisy": clean}).batch(8)
     distributed = strategy.experimental_distribute_dataset(data)
-    measured = make_measure(strategy, model, metrics.cross_entropy)(distributed)
+    objective = objectives.find(dataclasses.replace(tiny, loss="cross_entropy"))
+    measured = make_measure(strategy, model, objective)(distributed)
     output = model(clean)
     expected = {"loss": metrics.cross_entropy} | metrics.QUALITIES
     assert measured == pytest.approx({k: float(np.mean(of(clean, output))) for k, of in expected.items()}, rel=1e-4)
