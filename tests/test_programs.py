@@ -73,7 +73,56 @@ def test_results_have_their_plain_names_and_the_model_denoises(trained):
     tried = {(row["method"], row["noise"], row["level"]) for row in results["denoise"]}
     assert {("median", "gaussian", "0.1"), ("wavelet", "blur", "1"), ("this model", "none", "")} <= tried
     assert {"mse", "psnr", "ssim", "by_class"} <= results["reconstruct"].keys()
+    assert {"linear_accuracy", "cluster_accuracy", "pca_mse", "participation_ratio"} <= results["latents"].keys()
+    ways = {(row["pairs"], row["method"]) for row in results["interpolate"]["methods"]}
+    methods = ("linear", "spherical", "pixel blend")
+    assert ways == {(kind, method) for kind in ("within", "between") for method in methods}
     assert f"{ours['mse']:.5f}" in trained[2]
+
+
+def test_an_evaluation_is_in_tensorboard_and_its_ring_moves(trained):
+    folder = trained[0] / "first"
+    evaluated = {path.name for path in (folder / "tensorboard/evaluation").iterdir()}
+    assert evaluated == {"denoise", "reconstruct", "interpolate", "latents", "outliers"}
+    assert (folder / "tensorboard/evaluation/latents/projector_config.pbtxt").exists()
+    assert [*(folder / "tensorboard").glob("events*")], "hyperparameters"
+    with Image.open(folder / "report/interpolate_ring.gif") as animation:
+        assert animation.n_frames > 20
+    assert "data:image/gif;base64," in (folder / "report/index.html").read_text()
+
+
+def test_what_lies_between_ones_own_pictures(trained, tmp_path):
+    folder, *_ = trained
+    digits, _ = sources.open_source(Config(dataset="digits")).read("test")
+    for number, image in enumerate(digits[:2]):
+        Image.fromarray(255 - image[..., 0]).resize((60, 60)).save(tmp_path / f"{number}.png")
+    words = ("--workdir=runs/denoise", "--tasks=reconstruct,interpolate", "--mixing=0,0.5,1")
+    images = f"--images={tmp_path / '0.png'},{tmp_path / '1.png'}"
+    code, out, err = run("eval.py", *words, images, folder=folder)
+    assert code == 0 and "2 pictures, MSE" in out and "between 0.png and 1.png" in out, err
+    report = folder / "runs/denoise/report"
+    assert {"interpolated.png", "interpolated.gif", "index.html"} <= {
+        path.name for path in (report / "own_interpolated").iterdir()
+    }
+    with (report / "own_reconstructed/reconstructed.csv").open(newline="") as file:
+        lines = [*csv.DictReader(file)]
+    assert [line["file"] for line in lines] == ["0.png", "1.png"] and "latent_7" in lines[0]
+    assert lines[0]["fitted"] == "60x60 to 28x28, inverted"
+    told = "--tasks=interpolate takes 2 to 12 --images; here are 1"
+    assert_one_line(run("eval.py", *words, f"--images={tmp_path / '0.png'}", folder=folder), told)
+    assert_one_line(run("eval.py", *words[:2], images, "--mixing=0,2", folder=folder), "'2' is no number from 0 to 1")
+
+
+def test_a_variational_autoencoder_is_sampled(tmp_path):
+    words = (*QUICK, "--model=vae", "--loss=cross_entropy", "--beta=0.5", "--epochs=1", "--workdir=vae")
+    code, out, err = run("train.py", *words, folder=tmp_path)
+    assert code == 0, err
+    line = json.loads((tmp_path / "vae/metrics.jsonl").read_text())
+    loss = line["validation/reconstruction"] + 0.5 * line["validation/divergence"] / 28**2
+    assert line["validation/loss"] == pytest.approx(loss, rel=1e-4)
+    code, out, err = run("eval.py", "--workdir=vae", "--tasks=latents", folder=tmp_path)
+    assert code == 0 and "latent vectors of 8" in out, err
+    assert (tmp_path / "vae/report/latents_samples.png").exists()
 
 
 def test_the_record_says_what_was_used(trained):
@@ -277,6 +326,10 @@ BAD = {
     "flagfile": (("--flagfile=nowhere.cfg",), "nowhere.cfg"),
     "model": (("--model=cnov",), "unknown --model 'cnov' (did you mean 'conv'?); known: conv"),
     "meaning": (("--model=unet", "--latent_dim=8"), "--latent_dim has no meaning for --model=unet"),
+    "beta": (("--beta=2",), "--beta has no meaning for --model=conv, which has no prior; vae has one"),
+    "regularizer": (("--model=unet", "--regularizer=acai"), "--regularizer=acai is for --model=conv; unet has no"),
+    "weight": (("--regularizer_weight=1",), "--regularizer_weight=1.0 needs --regularizer=acai"),
+    "lines": (("--dataset=lines", "--image_size=28"), "32x32"),
     "noise": (("--noise=gausian:1",), "did you mean 'gaussian'"),
     "loss": (("--loss=mae",), "unknown --loss 'mae'"),
     "data set": (("--dataset=mnits",), "did you mean 'mnist'"),

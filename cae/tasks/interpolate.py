@@ -188,7 +188,7 @@ def _judged(subject: Subject) -> dict[str, float]:
     positions = paths.pairs(labels, 0, asked.pairs, asked.seed)["any"]
     ends = images[positions].astype(np.float32) / 255
     between = ways(subject.trained.model, ends, np.linspace(0, 1, JUDGED_IMAGES))
-    return {name: float(value) for name, value in asked.judge(between["linear"]).items()}
+    return {name: value for name, value in asked.judge(between["linear"]).items() if value is not None}
 
 
 def _headline(rows: list[Row], by_degree: list[Row], known: Mapping[str, float]) -> str:

@@ -20,6 +20,9 @@ MAPPED = 2000
 PROJECTED = 5000
 """Test images in TensorBoard's projector."""
 
+SAMPLED = 50
+"""Images drawn from a prior."""
+
 ABLATED = 1000
 """Test images on which numbers are replaced by their means, at most; fewer where vectors are long."""
 
@@ -75,7 +78,8 @@ def run(subject: Subject) -> Section:
                 " number",
                 spectrum(codes.variances(train.vectors), deviations),
             ),
-        },
+        }
+        | samples(subject),
         tables={"latents_clusters": cluster_rows(subject, clustering), "latents_numbers": numbers},
         shown=SHOWN,
         projection=projection(subject, test),
@@ -163,6 +167,16 @@ def pca_figure(subject: Subject, pca: PCA) -> Figure:
     shown = examples(subject, None, positions)
     by_pca = linear.reconstructed(pca, subject.read("test")[0][positions]).clip(0, 1)
     return mosaic({"input": shown["image"], "model": shown["output"], "PCA": by_pca}, captions(subject, positions))
+
+
+def samples(subject: Subject) -> dict[str, tuple[str, Figure]]:
+    """Returns images that are decoded from draws of the prior, where the model has one."""
+    model = subject.trained.model
+    if not hasattr(model, "sample"):
+        return {}
+    drawn = model.sample(SAMPLED, seed=0).numpy()
+    figure = mosaic(dict(enumerate(drawn.reshape(-1, 10, *drawn.shape[1:]))))
+    return {"latents_samples": ("Images decoded from what is drawn from the prior, a standard normal", figure)}
 
 
 def projection(subject: Subject, test: Codes) -> Projection:
