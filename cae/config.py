@@ -30,7 +30,9 @@ def setting(default: Any, help: str, *, choices: Sequence[str] = (), least: floa
 class Config:
     """What a person chose for a run, checked; raises `UserError` for a value that can't be."""
 
-    dataset: str = setting("mnist", "A TFDS image data set by its name, 'digits' (embedded), 'lines' (drawn), or 'folder:PATH'.")
+    dataset: str = setting(
+        "mnist", "A TFDS image data set by its name, 'digits' (embedded), 'lines' (drawn), or 'folder:PATH'."
+    )
     fallback_dataset: str | None = setting(None, "Taken, with a warning, where --dataset can't be had.")
     data_dir: str | None = setting(None, "Where TFDS keeps prepared data sets; its own place unless said.")
     image_size: int | None = setting(None, "Sides in pixels: the data set's own, 28 for a folder.", least=1)
