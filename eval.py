@@ -212,8 +212,10 @@ def show_pictures(
         sections.append(own.reconstruct(run.model, pictures, values.max_examples))
     if len(pictures) > 1 and "interpolate" in chosen:
         sections.append(own.interpolate(run.model, pictures, degrees))
+    facts = history.facts(record, run.step, history.read(workdir / "metrics.jsonl"), run.model.count_params())
     for section in sections:
-        path = page.write(workdir / "report" / section.name, section.title, record["dataset"]["warning"], {}, [section])
+        folder = workdir / "report" / section.name
+        path = page.write(folder, section.title, record["dataset"]["warning"], facts, [section])
         summaries.write_evaluation(workdir, run.step, section)
         print(f"{section.headline}: {path}")
     warn(record)

@@ -179,3 +179,15 @@ def test_a_place_without_files_is_refused(tmp_path):
         originals.find(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds no file"):
         originals.find(tmp_path)
+
+
+def test_several_pictures_are_found_in_their_order_by_names_of_their_own(tmp_path):
+    for name in ("b.png", "a.png", "sub/a.png", "x,y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (3, 3)).save(tmp_path / name)
+    several = ",".join(str(tmp_path / name) for name in ("b.png", "a.png", "sub/a.png"))
+    assert [name for name, _ in originals.find_all(several)] == ["b.png", "a.png", "sub/a.png"]
+    assert originals.find_all(str(tmp_path / "x,y.png")) == [("x,y.png", tmp_path / "x,y.png")]
+    assert [name for name, _ in originals.find_all(str(tmp_path))] == ["a.png", "b.png", "sub/a.png", "x,y.png"]
+    with pytest.raises(UserError, match="there is no such file"):
+        originals.find_all(f"{tmp_path / 'a.png'},{tmp_path / 'none.png'}")

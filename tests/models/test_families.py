@@ -146,3 +146,25 @@ def test_a_setting_without_a_meaning_is_refused():
         models.find("unet", said={"width": 8, "latent_dim": 8})
     models.find("unet", said={"width": 8})
     models.find("conv", said={"latent_dim": 8})
+
+
+def test_a_prior_needs_no_regularizer_and_only_a_prior_has_a_beta():
+    with pytest.raises(UserError, match="--regularizer=acai is for --model=conv; vae has a prior already"):
+        models.find("vae", said={"regularizer": "acai"})
+    with pytest.raises(UserError, match="--beta has no meaning for --model=conv, which has no prior; vae has one"):
+        models.find("conv", said={"beta": 2.0})
+    models.find("vae", said={"beta": 2.0})
+    models.find("conv", said={"regularizer": "acai"})
+
+
+def test_a_posterior_keeps_to_finite_variances(random):
+    model = settled(models.build(Config(model="vae", latent_dim=5, width=4), (12, 12, 1)), random)
+    mean, log_variance = model.posterior(1e6 * random.random((3, 12, 12, 1), np.float32))
+    assert mean.shape == log_variance.shape == (3, 5)
+    assert np.abs(log_variance).max() <= 10
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_critic_says_one_number_an_image(shape, random):
+    critic = models.build_critic(Config(width=4, regularizer="acai"), shape)
+    assert critic(random.random((3, *shape), np.float32)).shape == (3,)

@@ -86,3 +86,27 @@ def test_curves_of_sizes_name_the_powers_of_two():
     axis = figures.curves({"error": [(2, 0.1), (64, 0.01)]}, "size", "error", log=True, log_x=True).axes[0]
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
     assert {"2", "64"} <= {text.get_text() for text in axis.get_xticklabels()}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mosaic_has_every_image_in_its_place(channels, random):
+    lines = {"one": random.random((3, 5, 4, channels)), "two": random.random((3, 5, 4, channels))}
+    axis = figures.mosaic(lines, ["a", "b", "c"]).axes[0]
+    whole = shown(axis).reshape(14, 18, -1)
+    assert np.allclose(whole[0], 0.5) and np.allclose(whole[:, 6], 0.5), "frames are grey"
+    for row, images in enumerate(lines.values()):
+        for column, image in enumerate(images):
+            np.testing.assert_allclose(whole[7 * row + 1 : 7 * row + 6, 6 * column + 1 : 6 * column + 5], image)
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "two"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gif_shows_every_image_for_ever(channels, random):
+    images = random.random((5, 7, 9, channels))
+    with Image.open(io.BytesIO(figures.gif(images, seconds=0.1))) as animation:
+        assert animation.n_frames == 5 and animation.info["loop"] == 0 and animation.info["duration"] == 100
+        assert animation.size[0] % 9 == 0 and animation.size[0] / animation.size[1] == 9 / 7
+        animation.seek(4)
+        frame = np.asarray(animation.convert("RGB"))[:: animation.size[1] // 7, :: animation.size[0] // 9] / 255
+    np.testing.assert_allclose(frame, np.broadcast_to(images[4], (7, 9, 3)), atol=0.3 if channels == 3 else 0.01)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 from html.parser import HTMLParser
 
@@ -40,6 +41,14 @@ class Page(HTMLParser):
 def written(tmp_path, *sections, warning=None):
     path = page.write(tmp_path / "report", "a title", warning, {"versions": "x 1"}, sections)
     return Page(path.read_text())
+
+
+def test_an_animation_is_a_file_and_on_the_page(tmp_path, section, random):
+    moving = {"ring": ("Round and round", random.random((3, 12, 12, 1)))}
+    result = written(tmp_path, dataclasses.replace(section, animations=moving))
+    assert (tmp_path / "report/ring.gif").read_bytes().startswith(b"GIF89a")
+    assert sum(link.startswith("data:image/gif;base64,") for link in result.links) == 1
+    assert "Round and round" in result.text
 
 
 def test_one_file_holds_everything(tmp_path, section):

@@ -68,7 +68,8 @@ def test_closer_is_nearer_to_a_ratio_of_one():
 
     # Between the ends 0.85 is farther from 1 than 1.1 is; the ends themselves do not count.
     told = rows("linear", [9, 0.85, 1.05, 0.8, 9]) + rows("pixel blend", [1, 1.1, 1.2, 1.1, 1])
-    assert interpolate.share_closer(told) == pytest.approx(1 / 3)
+    found = interpolate.shares(told)
+    assert found == pytest.approx({"closer_than_blend": 1 / 3, "below_blend": 1})
 
 
 def test_a_data_set_that_knows_is_asked(asked):
