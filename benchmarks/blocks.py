@@ -14,6 +14,7 @@ from absl import flags
 
 from cae import config, models, program
 from cae.data import noise, pipeline, sources
+from cae.errors import UserError
 from cae.models.conv import ConvAutoencoder
 from cae.models.layers import convolution, transposed_convolution
 from cae.training import objectives
@@ -27,6 +28,8 @@ STEPS_PER_CALL = 10
 def main() -> None:
     """Trains and measures every design, and prints a table."""
     settings, seconds = config.from_flags(), flags.FLAGS.seconds
+    if settings.regularizer:
+        raise UserError(f"--regularizer={settings.regularizer} has no meaning here: designs are compared without one")
     source = sources.open_source(settings)
     feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
     print(f"{source.name}, noise {settings.noise}, {seconds:g} s each: the validation split")

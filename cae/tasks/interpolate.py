@@ -14,7 +14,7 @@ from cae.tasks.subject import Subject, chosen
 
 BLEND = "pixel blend"
 
-STRIPS = 4
+STRIPS = 3
 """Pairs of each kind that are shown."""
 
 GRID_SIDE, RING_STEPS, JUDGED_IMAGES = 9, 12, 16

@@ -12,6 +12,7 @@ from cae.latents.codes import Clustering, Codes
 from cae.report.figures import mosaic, scatter, spectrum
 from cae.report.page import Row, Section
 from cae.report.projector import Projection
+from cae.tasks.classifier import can_learn
 from cae.tasks.subject import Subject, captions, chosen, examples, measure
 
 MAPPED = 2000
@@ -46,7 +47,9 @@ def run(subject: Subject) -> Section:
     model's test MSE over that of the components.
     """
     train, test = encoded(subject, "train"), encoded(subject, "test")
-    told = tell_classes(train, encoded(subject, "validation"), test) if _has_classes(subject, train) else None
+    told = None
+    if can_learn(train.labels, subject.class_names):
+        told = tell_classes(train, encoded(subject, "validation"), test)
     accuracies, clustering = told if told else ({}, None)
     pca = linear.fit(subject.read("train")[0], train.vectors.shape[1])
     mse = float(measure(subject, None)["mse"].mean(dtype="float64"))
@@ -183,10 +186,6 @@ def projection(subject: Subject, test: Codes) -> Projection:
     """Returns some test images' vectors for TensorBoard's projector."""
     positions = _spread(len(test), PROJECTED)
     return Projection(test.vectors[positions], subject.read("test")[0][positions], captions(subject, positions))
-
-
-def _has_classes(subject: Subject, train: Codes) -> bool:
-    return bool(subject.class_names) and len(np.unique(train.labels)) > 1
 
 
 def _spread(total: int, most: int) -> Sequence[int]:
