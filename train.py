@@ -3,36 +3,51 @@
 from absl import flags
 from etils import epy
 
-from cae import config, metrics, models, program
-from cae.data import noise, sources
+from cae import config, interrupts, models, program
 
-# What a person typed is checked before TensorFlow is imported, which takes seconds.
+# What a person typed is checked before TensorFlow is imported, which takes seconds; signals are heard before anything.
 with epy.lazy_imports():
-    from cae.data import pipeline
-    from cae.training import distribution, loop, objectives, state
+    import tensorflow as tf
+
+    from cae import cluster, metrics
+    from cae.data import noise, pipeline, sources
+    from cae.training import build, distribution, loop, objectives
+
+signals = interrupts.Interrupts()
 
 
 def main() -> None:
     """Reads the flags, opens the data set, builds strategy, model and optimizer, and fits the model."""
+    signals.install()
     settings, workdir = config.from_flags(), config.workdir_from_flags()
     models.find(settings.model, config.said_settings())
     metrics.find_loss(settings.loss)
     corrupt = noise.parse(settings.noise)
-    config.open_workdir(workdir)
-    if settings.classes:
-        program.start_tensorflow()  # To count the images of some classes is to read them.
+    is_chief = cluster.is_chief(settings.strategy)
+    lock = config.open_workdir(workdir) if is_chief else None
+    # To count the images of some classes is to read them, for which TensorFlow has to know its devices.
+    strategy = start(settings) if settings.classes else None
     source = sources.open_source(settings)
     sources.check(source, settings.batch_size)
-    for line in source.notices():
+    for line in source.notices() if is_chief else ():
         print(line, flush=True)
 
+    strategy = strategy or start(settings)
+    config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
+    record = config.claim(workdir, settings, source.describe(), writes=is_chief)
+    feed = pipeline.feed(source, corrupt, settings.batch_size, settings.seed)
+    state = build.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
+    with signals.postponed() as asked:
+        loop.fit(strategy, state, objectives.find(settings), feed, workdir, record, asked)
+    del lock  # Until here no other run could be started in the same folder.
+
+
+def start(settings: config.Config) -> "tf.distribute.Strategy":
+    """Starts TensorFlow on the devices that the settings name."""
     program.start_tensorflow()
     strategy = distribution.make_strategy(settings.strategy, settings.logical_cpus)
-    config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
-    record = config.claim(workdir, settings, source.describe())
-    feed = pipeline.feed(source, corrupt, settings.batch_size, settings.seed)
-    start = state.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
-    loop.fit(strategy, start, objectives.find(settings), feed, workdir, record)
+    signals.install()  # Some strategies take SIGTERM for themselves.
+    return strategy
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import tensorflow as tf
 from cae import config, program
 from cae.data import noise, pipeline, sources
 from cae.training import objectives
-from cae.training.state import build_state
+from cae.training.build import build_state
 from cae.training.steps import make_train_steps
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from cae import config
 from cae.data import noise, pipeline, sources
 from cae.training import loop, objectives
-from cae.training.state import build_state
+from cae.training.build import build_state
 
 
 def result_of(settings: config.Config, path: Path) -> dict[str, Any] | None:

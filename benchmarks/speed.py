@@ -19,7 +19,7 @@ from absl import flags
 from cae import config, program
 from cae.data import noise, pipeline, sources
 from cae.training import distribution, loop, objectives
-from cae.training.state import build_state
+from cae.training.build import build_state
 from cae.training.steps import make_train_steps
 
 STEPS = 100

@@ -23,7 +23,7 @@ from cae import config, program
 from cae.data import noise, pipeline, sources
 from cae.report import figures
 from cae.training import loop, objectives
-from cae.training.state import build_state
+from cae.training.build import build_state
 from cae.training.steps import make_measure, make_train_steps
 
 NOISE = "gaussian:0.4"

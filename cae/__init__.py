@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 # goes wrong is raised as an exception all the same.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# oneDNN's convolutions are TensorFlow's default on some processors alone; on others it is Eigen's, whose gradients take
+# several times as long.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 
 def load_detector(workdir: str | os.PathLike) -> "Detector":
     """Returns the outlier detector that `eval.py --tasks=outliers` saved in a run's folder, ready to be asked.

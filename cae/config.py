@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 from absl import flags
 
 from cae.errors import UserError, unknown_name
 
-_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+_DEFINE = {
+    str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean
+}  # fmt: skip
 
 
 def setting(default: Any, help: str, *, choices: Sequence[str] = (), least: float | None = None) -> Any:
@@ -66,11 +69,17 @@ class Config:
     precision: str = setting(
         "float32", "What layers compute in.", choices=("float32", "mixed_float16", "mixed_bfloat16")
     )
+    jit_compile: bool = setting(True, "Have XLA compile the step: faster steps, some seconds more at the start.")
     strategy: str = setting(
-        "auto", "One device, or a replica on each; auto takes every GPU.", choices=("auto", "single", "mirrored")
+        "auto",
+        "One device, a replica on each, or on those of the machines that TF_CONFIG names; auto takes every GPU here.",
+        choices=("auto", "single", "mirrored", "multiworker"),
     )
     logical_cpus: int = setting(1, "Make this many devices of the CPU, for trying out --strategy=mirrored.", least=1)
     seed: int = setting(0, "All randomness is a function of it and of the step.", least=0)
+    checkpoint_minutes: float = setting(
+        10.0, "Minutes between checkpoints within an epoch; there is one at the end of each.", least=0
+    )
     pictures_every: int = setting(5, "Epochs between pictures in TensorBoard.", least=1)
 
     def __post_init__(self):
@@ -147,23 +156,43 @@ def workdir_from_flags(values: flags.FlagValues = flags.FLAGS, argv: Sequence[st
 # --- config.json -----------------------------------------------------------------------------------------------------
 
 # A run that goes on may have these otherwise: they do not change what is learned, only where, how long and how seen.
-MAY_DIFFER = {"fallback_dataset", "data_dir", "epochs", "strategy", "logical_cpus", "pictures_every"}
+MAY_DIFFER = {
+    "fallback_dataset", "data_dir", "epochs", "strategy", "logical_cpus", "checkpoint_minutes", "pictures_every"
+}  # fmt: skip
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy")
 
 
-def open_workdir(workdir: Path) -> None:
-    """Makes sure that a run can write to `workdir`: raises `UserError` where it can't, or where no run lives there."""
+_LOCK = ".lock"
+
+
+def open_workdir(workdir: Path) -> filelock.FileLock:
+    """Makes sure that a run can write to `workdir`, and returns the lock that keeps others from it.
+
+    It lasts until it is let go of, or the process ends in whatever way. Raises `UserError` where the folder can't be
+    written, where another process writes to it, or where something else than a run lives there.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir):
             pass
+        lock = filelock.FileLock(workdir / _LOCK, timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise UserError(f"--workdir={workdir} is being written by another run; wait for it, or name another") from error
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    partial = _partial(workdir / "config.json")
+    partial.unlink(missing_ok=True)  # Of a run that was killed.
     if (workdir / "config.json").exists():
         read_record(workdir)
-    elif any(workdir.iterdir()):
+    elif any(path.name != _LOCK for path in workdir.iterdir()):
         raise UserError(f"--workdir={workdir} holds something else than a run; name a new or an empty folder")
+    return lock
+
+
+def _partial(path: Path) -> Path:
+    return path.with_suffix(".tmp")
 
 
 def read_record(workdir: Path) -> dict[str, Any]:
@@ -180,17 +209,20 @@ def read_record(workdir: Path) -> dict[str, Any]:
     return held
 
 
-def claim(workdir: Path, config: Config, dataset: dict[str, Any]) -> dict[str, Any]:
+def claim(workdir: Path, config: Config, dataset: dict[str, Any], writes: bool = True) -> dict[str, Any]:
     """Writes config.json for a run on the data set that is really used, whole or not at all, and returns its content.
 
-    Raises `UserError`, naming what differs, where checkpoints of another run are there.
+    Raises `UserError`, naming what differs, where checkpoints of another run are there. writes: whether this is the
+    process, of those that take part, that does it.
     """
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
     wanted = {"settings": dataclasses.asdict(config), "dataset": dataset, "versions": versions}
     path = workdir / "config.json"
+    if not writes:
+        return wanted
     if path.exists() and any((workdir / "checkpoints").glob("*.index")):
         _refuse_another(workdir, read_record(workdir), wanted)
-    partial = path.with_suffix(".tmp")
+    partial = _partial(path)
     partial.write_text(json.dumps(wanted, indent=2) + "\n")
     os.replace(partial, path)
     return wanted

@@ -8,9 +8,8 @@ A critic is shown images that were decoded from a mixture of two latent vectors 
 import tensorflow as tf
 
 from cae.metrics import PerImage
-from cae.training import distribution
 from cae.training.state import State
-from cae.training.step import Batch, update
+from cae.training.step import Batch, Gradients, Losses, Part
 
 PARTS = ("loss", "reconstruction", "critic_on_mixed", "critic")
 
@@ -18,16 +17,16 @@ BLEND = 0.2
 """How much of the real image is blended into its reconstruction for the critic to call real: gamma in the paper."""
 
 
-def train_step(
-    state: State, batch: Batch, seed: tf.Tensor, global_batch_size: int, *, loss_of: PerImage, weight: float
-) -> dict[str, tf.Tensor]:
-    """Takes one step of autoencoder and critic on a replica's share of a batch; returns its parts of the mean losses.
+def differentiate(
+    state: State, batch: Batch, seed: tf.Tensor, part: Part, *, loss_of: PerImage, weight: float
+) -> tuple[Losses, list[Gradients]]:
+    """Returns a part's share of the mean losses, and of the gradients of the autoencoder's and of the critic's.
 
     weight: lambda in the paper, whose images lie in -1..1 and have four times the squared error of ours in 0..1. Images
-    are mixed with their neighbours in the batch, so that as many replicas as share it out in even parts mix the same.
+    are mixed with their neighbours in the part, so that as many parts as share the batch out evenly mix the same.
     critic_on_mixed: the mean square of the critic's guesses on mixed images, which the autoencoder brings down.
     """
-    degrees = distribution.own_share(tf.random.stateless_uniform([global_batch_size], seed, 0.0, 0.5))
+    degrees = part.cut(tf.random.stateless_uniform([part.images], seed, 0.0, 0.5))
     model, critic = state.model, state.critic
     with tf.GradientTape(persistent=True) as tape:
         latents = model.encode(batch["noisy"])
@@ -37,19 +36,18 @@ def train_step(
         real = tf.stop_gradient(output + BLEND * (batch["image"] - output))
         on_mixed, on_real = tf.split(critic.model(tf.concat([mixed_output, real], 0)), 2)
 
-        reconstruction = tf.reduce_sum(loss_of(batch["image"], output)) / global_batch_size
-        fooling = tf.reduce_sum(tf.square(on_mixed)) / global_batch_size
+        reconstruction = tf.reduce_sum(loss_of(batch["image"], output)) / part.images
+        fooling = tf.reduce_sum(tf.square(on_mixed)) / part.images
         loss = reconstruction + weight * fooling
-        critic_loss = tf.reduce_sum(tf.square(on_mixed - degrees) + tf.square(on_real)) / global_batch_size
+        critic_loss = tf.reduce_sum(tf.square(on_mixed - degrees) + tf.square(on_real)) / part.images
         scaled_loss = state.optimizer.scale_loss(loss)
         scaled_critic_loss = critic.optimizer.scale_loss(critic_loss)
 
     gradients = tape.gradient(scaled_loss, model.trainable_variables)
     critic_gradients = tape.gradient(scaled_critic_loss, critic.model.trainable_variables)
 
-    update(model, state.optimizer, gradients)
-    update(critic.model, critic.optimizer, critic_gradients)
-    return {"loss": loss, "reconstruction": reconstruction, "critic_on_mixed": fooling, "critic": critic_loss}
+    losses = {"loss": loss, "reconstruction": reconstruction, "critic_on_mixed": fooling, "critic": critic_loss}
+    return losses, [gradients, critic_gradients]
 
 
 def mixed(latents: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """What a model is fitted to do: reproduce images, and whatever else its settings ask for.
 
-To add one, write a module with a training step as `step.py` has one, and say here when it is taken.
+To add one, write a module with a `differentiate` as `step.py` has one, and say here when it is taken.
 """
 
 import dataclasses
@@ -15,23 +15,24 @@ from cae.config import Config
 from cae.metrics import find_loss
 from cae.training import adversarial, step, variational
 from cae.training.state import State
-
-Batch = dict[str, tf.Tensor]
+from cae.training.step import Batch, Gradients, Losses, Part
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A training step, and what of it is measured.
+    """What is minimised, and what of it is measured.
 
-    take: (state, a replica's share of a batch, seed [2], size of the whole batch) to the replica's parts of the mean
-    losses, by name, 'loss' being what is minimised; parts: their names; errors: (model, batch, output) to what images
-    that are not trained on have of them without anything drawn, [batch] by name; seed: of all that the steps draw.
+    differentiate: (state, part of a batch, seed [2], which part it is) to the part's share of the mean losses, by name,
+    'loss' being what is minimised, and of the gradients by which each player learns; parts: the names of the losses;
+    errors: (model, batch, output) to what images that are not trained on have of them without anything drawn, [batch]
+    by name; seed: of all that is drawn; compiled: whether XLA makes the code of `differentiate`.
     """
 
-    take: Callable[[State, Batch, tf.Tensor, int], dict[str, tf.Tensor]]
+    differentiate: Callable[[State, Batch, tf.Tensor, Part], tuple[Losses, list[Gradients]]]
     parts: tuple[str, ...]
     errors: Callable[[keras.Model, Batch, tf.Tensor], dict[str, tf.Tensor]]
     seed: int
+    compiled: bool = False
 
 
 def find(settings: Config) -> Objective:
@@ -46,5 +47,5 @@ def find(settings: Config) -> Objective:
     else:
         chosen, options = step, {}
         errors = functools.partial(step.errors, loss_of=loss_of)
-    take = functools.partial(chosen.train_step, loss_of=loss_of, **options)
-    return Objective(take, chosen.PARTS, errors, settings.seed)
+    differentiate = functools.partial(chosen.differentiate, loss_of=loss_of, **options)
+    return Objective(differentiate, chosen.PARTS, errors, settings.seed, settings.jit_compile)

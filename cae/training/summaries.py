@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,16 +25,25 @@ METRICS = ("loss", "mse", "psnr")
 _TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
 
 
-class Summaries:
-    """A run's TensorBoard events and its metrics.jsonl, both from `step` on: what an earlier try wrote past it goes."""
+PROBE = 2**16
+"""Bytes that have to find room on the disk, to know that events did: an epoch's scalars take less."""
 
-    def __init__(self, workdir: Path, step: int):
+
+class Summaries:
+    """A run's TensorBoard events and its metrics.jsonl, both from the end of an epoch on.
+
+    What an earlier try wrote past that epoch goes. step: that at which the epoch ended. Whoever uses it has to close
+    it.
+    """
+
+    def __init__(self, workdir: Path, epoch: int, step: int):
         self._folder = workdir / "tensorboard"
         self._metrics = workdir / "metrics.jsonl"
         folders = {run: self._folder / run for run in RUNS}
-        _drop_lines_after(step, self._metrics)
+        _drop_lines_after(epoch, self._metrics)
         for folder in folders.values():
-            _drop_events_after(step, folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            _drop_events_after(step if epoch else -1, folder)
         self._writers = {run: tf.summary.create_file_writer(str(folder)) for run, folder in folders.items()}
 
     def scalars(self, step: int, epoch: int, values: dict[str, float]) -> None:
@@ -44,6 +54,8 @@ class Summaries:
                 tf.summary.scalar(tag, value, step)
         with self._metrics.open("a") as file:
             file.write(json.dumps({"step": step, "epoch": epoch} | values) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def picture(self, step: int, name: str, figure: Figure) -> None:
         """Writes a figure as a picture of the run 'validation'."""
@@ -77,9 +89,20 @@ class Summaries:
         writer.close()
 
     def flush(self) -> None:
-        """Makes what was written so far readable by others."""
+        """Makes what was written so far readable by others; raises `OSError` where the disk has no room for it.
+
+        TensorFlow's writer says nothing of a full disk, so that it is asked in another way.
+        """
         for writer in self._writers.values():
             writer.flush()
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            file.write(bytes(PROBE))
+            file.flush()
+
+    def close(self) -> None:
+        """Ends the events."""
+        for writer in self._writers.values():
+            writer.close()
 
 
 def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
@@ -116,24 +139,27 @@ def _type_of(value: bool | int | float | str | None) -> int:
     return api_pb2.DATA_TYPE_UNSET if value is None else _TYPES.get(type(value), api_pb2.DATA_TYPE_FLOAT64)
 
 
-def _drop_lines_after(step: int, path: Path) -> None:
+def _drop_lines_after(epoch: int, path: Path) -> None:
+    path.with_suffix(".tmp").unlink(missing_ok=True)
     if not path.exists():
         return
-    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    kept = [line for line in path.read_text(errors="replace").splitlines() if _epoch_of(line) <= epoch]
     partial = path.with_suffix(".tmp")
     partial.write_text("".join(f"{line}\n" for line in kept))
     os.replace(partial, path)
 
 
-def _step_of(line: str) -> float:
+def _epoch_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return json.loads(line)["epoch"]
     except (ValueError, KeyError, TypeError):
         return float("inf")  # A line that was cut off when the run was killed.
 
 
 def _drop_events_after(step: int, folder: Path) -> None:
-    """Rewrites event files without the events past `step`, which would be shown twice."""
+    """Rewrites event files without the events past `step`, which would be shown twice; below 0 there are none left."""
+    for leftover in folder.glob("partial.*"):
+        leftover.unlink()
     for path in folder.glob("events.out.tfevents.*"):
         partial = path.with_name("partial." + path.name)
         with tf.io.TFRecordWriter(str(partial)) as writer:

@@ -10,32 +10,30 @@ import keras
 import tensorflow as tf
 
 from cae.metrics import PerImage
-from cae.training import distribution
 from cae.training.state import State
-from cae.training.step import Batch, update
+from cae.training.step import Batch, Gradients, Losses, Part
 
 PARTS = ("loss", "reconstruction", "divergence")
 
 
-def train_step(
-    state: State, batch: Batch, seed: tf.Tensor, global_batch_size: int, *, loss_of: PerImage, beta: float
-) -> dict[str, tf.Tensor]:
-    """Takes one step on a replica's share of a batch and returns its parts of the mean losses."""
+def differentiate(
+    state: State, batch: Batch, seed: tf.Tensor, part: Part, *, loss_of: PerImage, beta: float
+) -> tuple[Losses, list[Gradients]]:
+    """Returns a part's share of the mean losses, and of the gradients of their sum."""
     model = state.model
-    draws = distribution.own_share(tf.random.stateless_normal([global_batch_size, model.latent_dim], seed))
+    draws = part.cut(tf.random.stateless_normal([part.images, model.latent_dim], seed))
     with tf.GradientTape() as tape:
         mean, log_variance = model.posterior(batch["noisy"])
         latents = mean + tf.exp(0.5 * log_variance) * draws
         output = model.decode(latents, training=True)
 
         parts = _parts(loss_of(batch["image"], output), mean, log_variance, batch["image"], beta)
-        means = {name: tf.reduce_sum(values) / global_batch_size for name, values in parts.items()}
+        means = {name: tf.reduce_sum(values) / part.images for name, values in parts.items()}
         scaled_loss = state.optimizer.scale_loss(means["loss"])
 
     gradients = tape.gradient(scaled_loss, model.trainable_variables)
 
-    update(model, state.optimizer, gradients)
-    return means
+    return means, [gradients]
 
 
 def errors(

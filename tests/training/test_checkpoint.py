@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from cae import models
 from cae.errors import UserError
+from cae.training.build import build_state
 from cae.training.checkpoint import NEWEST, Checkpoints, restore_best
-from cae.training.state import build_state
 
 SHAPE = (16, 16, 1)
 
@@ -20,8 +20,9 @@ def saved(folder, state, steps=(1, 2, 3, 4, 5)):
     checkpoints = Checkpoints(folder, state)
     for step in steps:
         state.step.assign(step)
+        state.epoch.assign(step)
         state.model.set_weights([np.full_like(weight, step) for weight in state.model.get_weights()])
-        checkpoints.save()
+        checkpoints.save_epoch()
     return checkpoints
 
 
@@ -33,20 +34,23 @@ def assert_step(state, step):
 def test_everything_that_changes_comes_back(tmp_path, new_state):
     state = new_state()
     state.best_loss.assign(0.25)
+    state.tally.sums.assign([1.0 / 3.0])
     for variable in state.optimizer.variables:
         variable.assign(tf.cast(tf.fill(variable.shape, 3), variable.dtype))
     saved(tmp_path, state, [7])
     fresh = new_state()
     assert Checkpoints(tmp_path, fresh).restore_newest() == []
     assert_step(fresh, 7)
-    assert float(fresh.best_loss) == 0.25
+    assert float(fresh.best_loss) == 0.25 and float(fresh.tally.sums[0]) == 1 / 3
     for one, other in zip(state.optimizer.variables, fresh.optimizer.variables):
         np.testing.assert_array_equal(one, other)
 
 
 def test_only_the_newest_few_are_kept(tmp_path, new_state):
     saved(tmp_path, new_state())
-    assert sorted(path.name for path in tmp_path.glob("*.index")) == [f"step-00000000{n}.index" for n in (3, 4, 5)]
+    assert sorted(path.name for path in tmp_path.glob("*.index")) == [
+        f"epoch-000{n}-step-00000000{n}.index" for n in (3, 4, 5)
+    ]
     assert len(list(tmp_path.iterdir())) == 2 * NEWEST
 
 
@@ -71,9 +75,9 @@ def cut_off(path):
 @pytest.mark.parametrize("spoil", [damage, cut_off])
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, new_state, piece, spoil):
     saved(tmp_path, new_state())
-    spoil(tmp_path / f"step-000000005.{piece}")
+    spoil(tmp_path / f"epoch-0005-step-000000005.{piece}")
     state = new_state()
-    assert Checkpoints(tmp_path, state).restore_newest() == ["step-000000005"]
+    assert Checkpoints(tmp_path, state).restore_newest() == ["epoch-0005-step-000000005"]
     assert_step(state, 4)
 
 
@@ -81,7 +85,7 @@ def test_where_all_are_damaged_nothing_starts_afresh(tmp_path, new_state):
     saved(tmp_path, new_state())
     for path in tmp_path.glob("*.data*"):
         path.unlink()
-    with pytest.raises(UserError, match=r"none of the checkpoints in .* can be read: step-000000005"):
+    with pytest.raises(UserError, match=r"none of the checkpoints in .* can be read: epoch-0005-step-000000005"):
         Checkpoints(tmp_path, new_state()).restore_newest()
 
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from cae.config import Config
-from cae.training import objectives, optimizer
-from cae.training.state import build_state
+from cae.training import distribution, objectives, optimizer
+from cae.training.build import build_state
 from cae.training.steps import make_train_steps
 
 MUON = Config(optimizer="muon", learning_rate=0.01)
@@ -16,7 +16,7 @@ MUON = Config(optimizer="muon", learning_rate=0.01)
 def stepped(settings, gradient, start):
     """Returns what one step makes of a variable."""
     variable = keras.Variable(start)
-    made = optimizer.make_optimizer(settings, 10)
+    made = optimizer.make_optimizer(settings, 10, tf.Variable(1.0))
     made.apply([tf.constant(gradient, tf.float32)], [variable])
     return variable.numpy()
 
@@ -48,14 +48,14 @@ def test_muon_learns_the_same_on_one_replica_and_on_two(mirrored, random):
     for strategy in (tf.distribute.get_strategy(), mirrored):
         state = build_state(strategy, dataclasses.replace(MUON, width=16, latent_dim=16), (16, 16, 1), 10)
         train_steps = make_train_steps(strategy, state, objectives.find(MUON), 8)
-        train_steps(iter(strategy.experimental_distribute_dataset(data)), tf.constant(3))
+        train_steps(iter(distribution.shared_out(strategy, data)), tf.constant(3))
         weights.append(state.model.get_weights())
     for one, two in zip(*weights):
         np.testing.assert_allclose(one, two, atol=1e-4)
 
 
 def test_a_cosine_rises_and_falls_to_nothing():
-    made = optimizer.make_optimizer(Config(learning_rate=0.004, lr_schedule="cosine"), 1000)
+    made = optimizer.make_optimizer(Config(learning_rate=0.004, lr_schedule="cosine"), 1000, tf.Variable(1.0))
     rate = [float(made._learning_rate(step)) for step in range(1001)]
     assert rate[0] == 0 and rate[50] == pytest.approx(0.004) == max(rate)
     assert rate[525] == pytest.approx(0.002) and rate[1000] == pytest.approx(0, abs=1e-9)
@@ -65,10 +65,28 @@ def test_a_cosine_rises_and_falls_to_nothing():
 def test_the_peak_is_lower_in_a_longer_run(epochs, peak):
     # 0.002 times the cube root of 100 / epochs, and no more than 2.
     settings = Config(learning_rate=0.002, lr_schedule="cosine", epochs=epochs)
-    rate = [float(optimizer.make_optimizer(settings, 100)._learning_rate(step)) for step in range(101)]
+    rate = [
+        float(optimizer.make_optimizer(settings, 100, tf.Variable(1.0))._learning_rate(step)) for step in range(101)
+    ]
     assert max(rate) == pytest.approx(peak, rel=1e-3)
 
 
 def test_a_constant_stays():
-    made = optimizer.make_optimizer(Config(learning_rate=0.004, epochs=5), 1000)
+    made = optimizer.make_optimizer(Config(learning_rate=0.004, epochs=5), 1000, tf.Variable(1.0))
     assert float(made.learning_rate) == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_a_factor_slows_a_step_down(schedule, name):
+    factor = tf.Variable(1.0)
+    settings = Config(learning_rate=0.01, lr_schedule=schedule, optimizer=name)
+    made = optimizer.make_optimizer(settings, 10, factor)
+    variable = keras.Variable(np.zeros(3, np.float32))
+    made.build([variable])
+    before = float(made.learning_rate)
+    factor.assign(0.25)
+    assert float(made.learning_rate) == pytest.approx(before / 4)
+    made.apply([tf.ones(3)])
+    # The first step of Adam is as long as the learning rate, in each number.
+    np.testing.assert_allclose(variable.numpy(), 3 * [-0.25 * before], rtol=1e-4)

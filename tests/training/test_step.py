@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -8,13 +9,15 @@ import tensorflow as tf
 
 from cae import metrics, models
 from cae.config import Config
-from cae.training import objectives
-from cae.training.state import State, build_state
-from cae.training.step import train_step
-from cae.training.steps import make_measure, make_train_steps
+from cae.training import distribution, objectives
+from cae.training.build import build_state
+from cae.training.state import State
+from cae.training.step import differentiate, train_step
+from cae.training.steps import MOST_IN_A_ROW, make_measure, make_train_steps
 
 SHAPE = (16, 16, 1)
 SEED = tf.constant([0, 0], tf.int64)
+PLAIN = functools.partial(differentiate, loss_of=metrics.squared_error)
 
 
 def batches(count, random, size=8):
@@ -31,7 +34,7 @@ def state_of(strategy, settings):
 def run_steps(strategy, settings, data, count):
     state = state_of(strategy, settings)
     train_steps = make_train_steps(strategy, state, objectives.find(settings), 8)
-    distributed = iter(strategy.experimental_distribute_dataset(data))
+    distributed = iter(distribution.shared_out(strategy, data, endless=True))
     losses, good = train_steps(distributed, tf.constant(count))
     assert state.steps == count
     return state, float(losses["loss"]), int(good)
@@ -54,7 +57,8 @@ def test_one_step_is_what_calculus_says():
     batch = {"noisy": tf.fill([2, *SHAPE], 0.5), "image": tf.ones([2, *SHAPE])}
     model(batch["noisy"])
     # Loss (1 - w / 2)^2 at w = 0 is 1; its derivative -(1 - w / 2) is -1; w becomes 0 + 0.5 * 1.
-    losses = train_step(state, batch, SEED, 2, loss_of=metrics.squared_error)
+    losses, learned = train_step(state, batch, SEED, 2, PLAIN)
+    assert learned
     assert float(losses["loss"]) == pytest.approx(1)
     assert float(model.factor) == pytest.approx(0.5)
 
@@ -64,7 +68,7 @@ def test_the_model_sees_the_noisy_image_and_is_held_to_the_clean_one(tiny, rando
     state = state_of(strategy, tiny)
     batch = next(iter(batches(1, random)))
     expected = np.mean((state.model(batch["noisy"], training=True) - batch["image"]) ** 2)
-    losses = train_step(state, batch, SEED, 8, loss_of=metrics.squared_error)
+    losses, _ = train_step(state, batch, SEED, 8, PLAIN)
     assert float(losses["loss"]) == pytest.approx(expected)
 
 
@@ -96,26 +100,52 @@ def test_many_steps_at_once_are_the_same_steps(tiny, random):
     assert train_steps.experimental_get_tracing_count() == 1
     for one, other in zip(together.model.get_weights(), state.model.get_weights()):
         np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(together.tally.sums, state.tally.sums)
 
 
-def test_the_first_loss_that_is_not_finite_is_found(tiny, random):
-    data = list(batches(5, random).as_numpy_iterator())
-    data[3] = copy.deepcopy(data[3])
-    data[3]["noisy"][0] = np.nan
-    stacked = tf.nest.map_structure(lambda *parts: np.stack(parts), *data)
-    _, _, good = run_steps(tf.distribute.get_strategy(), tiny, tf.data.Dataset.from_tensor_slices(stacked), 5)
-    assert good == 3
+@pytest.fixture(params=["one replica", "two replicas"])
+def strategy(request, mirrored):
+    return mirrored if request.param == "two replicas" else tf.distribute.get_strategy()
+
+
+def spoiled(data, batch, image):
+    """The same batches, one image of one of them being no number."""
+    batches = [copy.deepcopy(each) for each in data.as_numpy_iterator()]
+    batches[batch]["noisy"][image] = np.nan
+    return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda *parts: np.stack(parts), *batches))
+
+
+@pytest.mark.parametrize("image", [0, 7])
+def test_a_step_in_which_something_is_not_finite_changes_nothing(tiny, strategy, random, image):
+    """On two replicas the first image is the first one's, and the last the second one's."""
+    data = batches(3, random)
+    two, loss, _ = run_steps(strategy, tiny, data.take(2), 2)
+    state, same_loss, good = run_steps(strategy, tiny, spoiled(data, 2, image), 3)
+    assert good == 2 and same_loss == pytest.approx(loss)
+    assert [int(each.numpy()) for each in (state.tally.skipped, state.tally.in_a_row)] == [1, 1]
+    for one, other in zip(two.model.get_weights(), state.model.get_weights()):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(two.optimizer.variables, state.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_learning_goes_on_after_such_a_step(tiny, random):
+    state, _, good = run_steps(tf.distribute.get_strategy(), tiny, spoiled(batches(4, random), 1, 3), 4)
+    assert good == 3 and int(state.tally.in_a_row.numpy()) == 0 and int(state.optimizer.iterations) == 3
+
+
+def test_steps_end_where_nothing_is_learned_any_more(tiny, random):
+    data = spoiled(batches(1, random), 0, 0).repeat(MOST_IN_A_ROW + 5)
+    state = state_of(tf.distribute.get_strategy(), tiny)
+    train_steps = make_train_steps(tf.distribute.get_strategy(), state, objectives.find(tiny), 8)
+    train_steps(iter(data), tf.constant(MOST_IN_A_ROW + 5))
+    assert state.steps == int(state.tally.in_a_row.numpy()) == MOST_IN_A_ROW
 
 
 @pytest.fixture
 def float16():
     yield Config(latent_dim=4, width=4, precision="mixed_float16", batch_size=8)
     keras.config.set_dtype_policy("float32")
-
-
-@pytest.fixture(params=["one replica", "two replicas"])
-def strategy(request, mirrored):
-    return mirrored if request.param == "two replicas" else tf.distribute.get_strategy()
 
 
 def test_float16_trains(float16, strategy, random):
@@ -131,7 +161,7 @@ def test_an_overflow_on_the_second_replica_alone_leaves_the_weights_finite(float
     state = state_of(mirrored, float16)
     before, scale = state.model.get_weights(), float(state.optimizer.dynamic_scale.numpy())
     train_steps = make_train_steps(mirrored, state, objectives.find(float16), 8)
-    train_steps(iter(mirrored.experimental_distribute_dataset(data)), tf.constant(1))
+    train_steps(iter(distribution.shared_out(mirrored, data)), tf.constant(1))
     for one, other in zip(before, state.model.get_weights()):
         np.testing.assert_array_equal(one, other)
     assert float(state.optimizer.dynamic_scale.numpy()) == scale / 2
@@ -142,7 +172,7 @@ def test_a_measurement_is_exact_whatever_the_last_batch(tiny, random, strategy, 
     model = state_of(strategy, tiny).model
     clean = random.random((images, *SHAPE), np.float32)
     data = tf.data.Dataset.from_tensor_slices({"image": clean, "noisy": clean}).batch(8)
-    distributed = strategy.experimental_distribute_dataset(data)
+    distributed = distribution.shared_out(strategy, data)
     objective = objectives.find(dataclasses.replace(tiny, loss="cross_entropy"))
     measured = make_measure(strategy, model, objective)(distributed)
     output = model(clean)

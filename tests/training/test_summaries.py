@@ -23,8 +23,9 @@ def events(workdir, run, tag):
 
 
 def write(workdir, steps, restored=0):
-    summaries = Summaries(workdir, restored)
-    for epoch, step in enumerate(steps, start=1):
+    """Writes epochs that end at these steps, after the one that ended at the step that was restored."""
+    summaries = Summaries(workdir, restored // 10, restored)
+    for epoch, step in enumerate(steps, start=1 + restored // 10):
         summaries.scalars(step, epoch, {"train/loss": step / 10, "validation/loss": step / 100, "learning_rate": 0.5})
     summaries.flush()
     return summaries
@@ -129,9 +130,9 @@ def session_groups(logdir):
 
 
 def fitted(workdir, settings, steps, restored=0):
-    summaries = Summaries(workdir, restored)
+    summaries = Summaries(workdir, restored // 10, restored)
     summaries.hyperparameters(settings)
-    for epoch, step in enumerate(steps, start=1):
+    for epoch, step in enumerate(steps, start=1 + restored // 10):
         summaries.scalars(step, epoch, {f"validation/{name}": n + step for n, name in enumerate(METRICS)})
     summaries.flush()
 
