@@ -394,7 +394,7 @@ class Writer:
 
 
 def _shape_of(images: np.ndarray) -> tuple[int, int, int]:
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
         raise UserError(f"images of shape {images.shape} are not [n, height, width, channels] of 1 or 3 channels")
     return images.shape[1:]
 
@@ -422,15 +422,16 @@ def write(
             most = max(most, int(np.max(labels, initial=0)))
         if most >= max(len(class_names), 1):
             raise UserError(f"the label {most} has no name: {len(class_names)} class names were said")
-        writer.finish(class_names, _splits_of(writer.images, splits))
+        writer.finish(class_names, _splits_of(folder, writer.images, splits))
 
     if folder.exists() or not make(folder, write_all):
         raise UserError(f"{folder} is there already; name a new folder")
 
 
-def _splits_of(images: int, sizes: Mapping[str, int] | None) -> dict[str, Split]:
+def _splits_of(folder: Path, images: int, sizes: Mapping[str, int] | None) -> dict[str, Split]:
     if sizes is None:
-        return {name: Split(stop - start, f"[{start}:{stop}]") for name, (start, stop) in cut("this", images).items()}
+        cuts = cut(str(folder), images)
+        return {name: Split(stop - start, f"[{start}:{stop}]") for name, (start, stop) in cuts.items()}
     if set(sizes) != set(SPLITS) or min(sizes.values()) < 1 or sum(sizes.values()) != images:
         raise UserError(f"splits must be {', '.join(SPLITS)}, of an image at least and {images} together")
     stops = np.cumsum([sizes[name] for name in SPLITS]).tolist()

@@ -213,8 +213,10 @@ def test_splits_that_do_not_add_up_and_a_folder_that_is_there_are_refused(data, 
             cae.write_records(tmp_path / "new", in_chunks(*data), CLASSES, sizes)
     with pytest.raises(UserError, match="there already; name a new folder"):
         cae.write_records(folder, in_chunks(*data), CLASSES)
-    with pytest.raises(UserError, match="has 13 images; 14 are needed"):
+    with pytest.raises(UserError, match="new has 13 images; 14 are needed"):
         cae.write_records(tmp_path / "new", in_chunks(data[0][:13], data[1][:13]), CLASSES)
+    with pytest.raises(UserError, match="new has 0 images; 14 are needed"):
+        cae.write_records(tmp_path / "new", [(data[0][:0], data[1][:0])], CLASSES)
     assert [*tmp_path.iterdir()] == [folder]
 
 
