@@ -103,6 +103,8 @@ def evaluate(
     values = flags.FLAGS
     noises = tasks.noises(said.get("noise"), settings.noise)
     source = open_again(record, settings, said)
+    for line in source.limits():
+        print(line, flush=True)
     others = config.read_others(values.compare, record)
     degrees = mixing.degrees(values.mixing)
 
@@ -258,7 +260,8 @@ def said_of_detector() -> dict[str, str]:
 
 def open_again(record: dict[str, Any], settings: config.Config, said: dict[str, Any]) -> sources.Source:
     """Returns the data set of a run, each split read but once; raises `UserError` where it has changed."""
-    used = {"dataset": record["dataset"]["name"], "data_dir": said.get("data_dir") or settings.data_dir}
+    where = {name: said[name] for name in ("data_dir", "streaming", "records_dir") if said.get(name)}
+    used = {"dataset": record["dataset"]["name"]} | where
     if settings.classes:
         program.start_tensorflow()  # To count the images of some classes is to read them.
     source = sources.open_source(dataclasses.replace(settings, **used))

@@ -34,10 +34,21 @@ class Config:
     """What a person chose for a run, checked; raises `UserError` for a value that can't be."""
 
     dataset: str = setting(
-        "mnist", "A TFDS image data set by its name, 'digits' (embedded), 'lines' (drawn), or 'folder:PATH'."
+        "mnist",
+        "A TFDS image data set by its name, 'digits' (embedded), 'lines' (drawn), 'folder:PATH' of pictures, or"
+        " 'records:PATH', which cae.write_records wrote.",
     )
     fallback_dataset: str | None = setting(None, "Taken, with a warning, where --dataset can't be had.")
     data_dir: str | None = setting(None, "Where TFDS keeps prepared data sets; its own place unless said.")
+    streaming: str = setting(
+        "auto",
+        "Whether images are read from disk when they are needed, not held in memory: auto does where they would take"
+        " more than a quarter of it, and for 'records:PATH'. The others are written as records once.",
+        choices=("auto", "always", "never"),
+    )
+    records_dir: str | None = setting(
+        None, "Where data sets that are streamed are written as records; cae_records in TFDS's place unless said."
+    )
     image_size: int | None = setting(None, "Sides in pixels: the data set's own, 28 for a folder.", least=1)
     channels: int | None = setting(None, "1 for grey, 3 for colour: the data set's own, 1 for a folder.")
     classes: str | None = setting(
@@ -157,7 +168,8 @@ def workdir_from_flags(values: flags.FlagValues = flags.FLAGS, argv: Sequence[st
 
 # A run that goes on may have these otherwise: they do not change what is learned, only where, how long and how seen.
 MAY_DIFFER = {
-    "fallback_dataset", "data_dir", "epochs", "strategy", "logical_cpus", "checkpoint_minutes", "pictures_every"
+    "fallback_dataset", "data_dir", "streaming", "records_dir", "epochs", "strategy", "logical_cpus",
+    "checkpoint_minutes", "pictures_every",
 }  # fmt: skip
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy")

@@ -1,6 +1,7 @@
 """What went wrong, said to the user in one line."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -15,3 +16,9 @@ def unknown_name(what: str, name: str, known: Iterable[str], most: int = 12) -> 
     hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
     listed = ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")
     return UserError(f"unknown {what} '{name}'{hint}; known: {listed}")
+
+
+def raised_in_graph(error: Exception) -> UserError | None:
+    """Returns the `UserError` that ended a graph of TensorFlow's, whose own error has it in its text alone."""
+    found = re.search(r"\bUserError: (.+)", str(error))
+    return UserError(found[1]) if found else None

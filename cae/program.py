@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from cae.errors import UserError
+from cae.errors import UserError, raised_in_graph
 from cae.interrupts import Interrupted
 
 SOME_LEFT_OUT = 3
@@ -44,6 +44,8 @@ def run(main: Callable[[], int | None]) -> None:
         except (OSError, MemoryError) as error:
             _end(name, f"{type(error).__name__}: {error}", 1)
         except Exception as error:
+            if told := raised_in_graph(error):
+                _end(name, told, 2)
             # TensorFlow's own class for this can't be named here: it takes seconds to import.
             if type(error).__name__ != "ResourceExhaustedError":
                 raise

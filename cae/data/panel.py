@@ -13,6 +13,7 @@ from PIL import Image
 
 from cae.config import Config
 from cae.data import pictures, prepared, sources
+from cae.data.records import Records
 from cae.errors import UserError
 
 Outlier = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -106,32 +107,40 @@ def read_each(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Returns the first images of other data sets' test splits, at most so many of each, fitted to a shape.
 
-    names: of TFDS, 'digits', 'lines' or 'folder:PATH'. Those that are neither prepared nor can be downloaded are left
-    out, and why stands in the second dict. Raises `UserError` for a name that is not known and a folder without
-    pictures.
+    names: of TFDS, 'digits', 'lines', 'folder:PATH' or 'records:PATH'. Those that are neither prepared nor can be
+    downloaded are left out, and why stands in the second dict. Raises `UserError` for a name that is not known and a
+    folder without pictures.
     """
     found, skipped = {}, {}
     for name in names:
         try:
-            found[name] = _read(name, data_dir, shape)[:most]
+            found[name] = _read(name, data_dir, shape, most)[:most]
         except prepared.Unavailable as error:
             skipped[name] = str(error).removeprefix(f"--dataset={name} is ")
     return found, skipped
 
 
-def _read(name: str, data_dir: str | None, shape: tuple[int, int, int]) -> np.ndarray:
+def _read(name: str, data_dir: str | None, shape: tuple[int, int, int], most: int) -> np.ndarray:
     try:
         kind, _, rest = name.partition(":")
         if kind == "folder":
             return pictures.read_folder(Path(rest).expanduser(), *shape).images
         if name in ("digits", "lines"):
             images, _ = sources.open_source(Config(dataset=name)).read("test")
-            return np.stack([pictures.fit(Image.fromarray(image[..., 0]), *shape) for image in images])
+            return _fitted(images, shape)
+        if kind == "records":
+            images, _ = Records(Path(rest).expanduser()).split("test")[:most].all()
+            return _fitted(images, shape)
         builder = prepared.builder(name, data_dir)
         # Of a set that is prepared in part, any split will do: none of it is normal.
         held = [split for split in ("test", "validation", *builder.info.splits) if split in builder.info.splits]
-        return prepared.read(builder, held[0], shape)[0]
+        return prepared.read(builder, f"{held[0]}[:{most}]", shape)[0]
     except prepared.Unavailable:
         raise
     except UserError as error:
         raise UserError(str(error).replace("--dataset", "--outlier_datasets", 1)) from error
+
+
+def _fitted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    planes = images[..., 0] if images.shape[-1] == 1 else images
+    return np.stack([pictures.fit(Image.fromarray(plane), *shape) for plane in planes])

@@ -2,13 +2,16 @@
 
 import threading
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from cae import program
 from cae.data.pictures import fit
 from cae.errors import UserError, unknown_name
 
@@ -29,7 +32,7 @@ def builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         found = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
-        raise unknown_name("--dataset", name, [*known, "digits", "lines", "folder:PATH"]) from error
+        raise unknown_name("--dataset", name, [*known, "digits", "lines", "folder:PATH", "records:PATH"]) from error
     except (ValueError, AssertionError, RuntimeError, OSError) as error:
         raise UserError(f"--dataset={name}: {error}") from error
     if not found.is_prepared():
@@ -91,16 +94,35 @@ def label_feature(found: tfds.core.DatasetBuilder) -> tuple[str, list[str]] | No
 
 def read(found: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Returns a split's images, uint8 [n, *shape], and labels, int64 [n], zeros where it is unlabelled."""
+    images, labels = zip(*chunks(found, split, shape))
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def chunks(
+    found: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields what `read` returns piece by piece, holding one at a time."""
+    program.start_tensorflow()  # Quietly, where nothing has started it.
     key, own_shape = image_feature(found)
     label = label_feature(found)
-    examples = found.as_dataset(split=split, shuffle_files=False)
-    images, labels = [], []
+    # Left to itself, TFDS keeps in memory what it has read.
+    options = tfds.ReadConfig(try_autocache=False)
+    examples = found.as_dataset(split=split, shuffle_files=False, read_config=options)
     # Images of one size come in bulk, which is several times faster; others one by one, to be fitted.
     for batch in (examples.batch(1024) if own_shape == shape else examples.batch(1)).prefetch(2).as_numpy_iterator():
         fitted = batch[key] if own_shape == shape else fit(Image.fromarray(_plane(batch[key][0])), *shape)[None]
-        images.append(fitted)
-        labels.append(batch[label[0]] if label else np.zeros(len(fitted), np.int64))
-    return np.concatenate(images), np.concatenate(labels).astype(np.int64)
+        yield fitted, (batch[label[0]] if label else np.zeros(len(fitted))).astype(np.int64)
+
+
+def identity(found: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """Returns what tells one prepared data set from another: name, configuration, version, and what files hold."""
+    splits = {name: [split.num_bytes, *split.shard_lengths] for name, split in found.info.splits.items()}
+    return {"name": found.info.full_name, "splits": splits}
+
+
+def place(data_dir: str | None) -> Path:
+    """Returns where TFDS keeps prepared data sets."""
+    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
 
 
 def _plane(image: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import psutil
 import tensorflow as tf
 
 from cae.data.pipeline import Feed
-from cae.errors import UserError
+from cae.errors import UserError, raised_in_graph
 from cae.interrupts import SIGNALS, Interrupted
 from cae.training import distribution
 from cae.training.checkpoint import Checkpoints
@@ -55,7 +55,7 @@ def fit(
             f"{workdir} cannot be written, and what is there stays good: {error.strerror or error}"
         ) from error
     except tf.errors.OpError as error:
-        if not distribution.is_on_several_machines(strategy):
+        if raised_in_graph(error) or not distribution.is_on_several_machines(strategy):
             raise
         raise UserError(
             "another machine ended or can't be reached any more; the same commands, started on all of them, go on from"

@@ -1,0 +1,104 @@
+"""The real programs on data sets that are streamed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cae
+from cae.config import Config
+from cae.data import sources
+
+ROOT = Path(__file__).resolve().parents[2]
+
+QUICK = ("--image_size=12", "--width=4", "--latent_dim=4", "--noise=gaussian:0.3", "--epochs=1")
+DIGITS = ("--dataset=digits", *QUICK)
+
+
+def run(program, *words, folder):
+    """Runs a program in a folder of its own; returns its exit code, stdout and stderr."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / program), *map(str, words)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def measured(workdir):
+    """What the last epoch of a run came to, without what another start may have otherwise."""
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    return {name: value for name, value in last.items() if name.startswith(("train", "validation", "step"))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run on the embedded digits in memory, and one that streams them."""
+    folder = tmp_path_factory.mktemp("streamed")
+    always = ("--streaming=always", "--records_dir=records", "--strategy=single")
+    for words in (("--workdir=held",), ("--workdir=streamed", *always)):
+        code, out, err = run("train.py", *DIGITS, *words, folder=folder)
+        assert code == 0 and err == "", err
+    assert "digits is not held in memory but streamed from records/digits/12x12x1-" in out
+    return folder
+
+
+def test_training_is_bit_by_bit_that_on_images_in_memory(folder):
+    assert measured(folder / "streamed") == measured(folder / "held")
+    records = [json.loads((folder / name / "config.json").read_text()) for name in ("streamed", "held")]
+    assert records[0]["dataset"] == records[1]["dataset"]
+
+
+def test_a_run_goes_on_either_way(folder):
+    on = ("--epochs=2", "--records_dir=records")
+    for workdir, streaming in (("held", "always"), ("streamed", "never")):
+        words = (*DIGITS, *on, f"--workdir={workdir}", f"--streaming={streaming}")
+        code, out, err = run("train.py", *words, folder=folder)
+        assert code == 0 and "going on after epoch 1" in out, err
+    assert measured(folder / "streamed") == measured(folder / "held")
+
+
+def test_an_evaluation_is_the_same_either_way(folder):
+    tasks = ("--tasks=latents,outliers", "--outlier_datasets=")
+    results = []
+    for streaming in ("always", "never"):
+        words = ("--workdir=held", *tasks, f"--streaming={streaming}", "--records_dir=records")
+        code, _, err = run("eval.py", *words, folder=folder)
+        assert code == 0 and err == "", err
+        results.append(without_times(json.loads((folder / "held/report/results.json").read_text())))
+    assert results[0] == results[1]
+
+
+def without_times(results):
+    """Results without what differs from run to run."""
+    if isinstance(results, dict):
+        return {key: without_times(value) for key, value in results.items() if "seconds" not in key}
+    return [without_times(each) for each in results] if isinstance(results, list) else results
+
+
+def test_ones_own_records_are_trained_on_and_evaluated(tmp_path):
+    source = sources.open_source(Config(dataset="digits", image_size=12))
+    chunks = (source.read(split) for split in sources.SPLITS)
+    cae.write_records(tmp_path / "own", chunks, source.class_names, {k: s.images for k, s in source.splits.items()})
+    words = ("--dataset=records:own", *QUICK[1:], "--workdir=run")
+    code, out, err = run("train.py", *words, folder=tmp_path)
+    assert code == 0 and err == "" and "records:own is not held in memory but streamed from own" in out, err
+    code, out, err = run("eval.py", "--workdir=run", "--tasks=reconstruct", folder=tmp_path)
+    assert code == 0 and err == "" and "report: run/report/index.html" in out, err
+    # Other images under the same name are another set.
+    images, labels = source.read("train")
+    (tmp_path / "own").rename(tmp_path / "before")
+    cae.write_records(tmp_path / "own", [(np.flip(images, 0), labels)], source.class_names)
+    code, _, err = run("train.py", *words, "--epochs=2", folder=tmp_path)
+    assert code == 2 and err.count("\n") == 1 and "holds a run with another images under the same name" in err
+    os.truncate(tmp_path / "before/00000.tfrecord", 10_000)
+    code, _, err = run("train.py", "--dataset=records:before", *QUICK[1:], "--workdir=cut", folder=tmp_path)
+    assert code == 2 and err.count("\n") == 1 and "before/00000.tfrecord has 10,000 bytes where" in err
