@@ -32,8 +32,14 @@ def of_step(model: keras.Model, images: tf.TensorSpec, loss_of: PerImage) -> int
 
 
 def of_graph(graph: tf.Graph) -> int:
-    """Returns the operations of a graph's convolutions, their gradients and its matrix products."""
-    return sum(_COUNTS[operation.type](operation) for operation in graph.get_operations() if operation.type in _COUNTS)
+    """Returns the operations of convolutions, their gradients and matrix products that a graph's results need."""
+    needed, waiting = set(), [result.op for result in graph.outputs]
+    while waiting:
+        operation = waiting.pop()
+        if operation not in needed:
+            needed.add(operation)
+            waiting += [each.op for each in operation.inputs]
+    return sum(_COUNTS[operation.type](operation) for operation in needed if operation.type in _COUNTS)
 
 
 def product(*_: object, dtype: str) -> Callable[[], tuple[int, float]]:
