@@ -19,10 +19,11 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from benchmarks import STEPS_PER_CALL
 from cae import config, program
 from cae.data import noise, pipeline, sources
 from cae.report import figures
-from cae.training import loop, objectives
+from cae.training import objectives
 from cae.training.build import build_state
 from cae.training.steps import make_measure, make_train_steps
 
@@ -112,7 +113,7 @@ def ours(source: sources.Source, held_out: tf.data.Dataset, settings: config.Con
     for look in range(1, LOOKS + 1):
         start, until = time.perf_counter(), steps * look // LOOKS
         while done < until:
-            count = min(loop.STEPS_PER_CALL, until - done)
+            count = min(STEPS_PER_CALL, until - done)
             float(train_steps(batches, tf.constant(count))[0]["loss"])
             done += count
         seconds += time.perf_counter() - start

@@ -1,7 +1,5 @@
 """How a program starts and ends: flags read, and what went wrong said in one line."""
 
-import contextlib
-import ctypes
 import importlib
 import io
 import os
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from cae import memory
 from cae.errors import UserError, raised_in_graph
 from cae.interrupts import Interrupted
 
@@ -64,20 +63,7 @@ def start_tensorflow() -> None:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-    _keep_memory()
-
-
-def _keep_memory() -> None:
-    """Has the C library keep memory that is freed for what comes next.
-
-    glibc gives pieces as large as activations back to the system and asks for them again at each step, which took a
-    sixth of its time. Other C libraries have no such setting.
-    """
-    mmap_threshold, trim_threshold, gibibyte = -3, -1, 2**30  # Of malloc.h.
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        for parameter in (mmap_threshold, trim_threshold):
-            library.mallopt(parameter, gibibyte)
+    memory.keep_freed()
 
 
 def _parse(name: str, argv: list[str]) -> list[str]:

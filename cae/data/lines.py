@@ -109,12 +109,15 @@ def _compared(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @functools.cache
 def _references() -> np.ndarray:
     turns = np.arange(REFERENCES) * (2 * np.pi / REFERENCES)
-    return _directions(draw(turns).reshape(REFERENCES, -1).astype(np.float32) / 255)
+    return _directions(draw(turns).reshape(REFERENCES, -1) / 255)
 
 
 def _directions(images: np.ndarray) -> np.ndarray:
-    """Returns images, [n, 1024] in 0..1, on the scale of -1 to 1 and of length 1."""
-    centred = 2 * images.astype(np.float32) - 1
+    """Returns images, [n, 1024] in 0..1, on the scale of -1 to 1 and of length 1: float64.
+
+    In float32 neighbouring lines are as near to an image as each other, and its place in a product of matrices decides.
+    """
+    centred = 2 * images.astype(np.float64) - 1
     # An image that is grey all over has no direction, and is as far from one line as from another.
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 

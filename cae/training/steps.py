@@ -18,16 +18,11 @@ MOST_IN_A_ROW = 30
 """So many steps that change nothing, one after the other, are no accident: a loss scale of 2^15 is at 1 after 15."""
 
 
-def make_train_steps(
+def make_step(
     strategy: tf.distribute.Strategy, state: State, objective: Objective, global_batch_size: int
-) -> Callable[[Iterator[Batch], tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
-    """Returns a graph function that takes so many steps on the batches of an iterator, and counts them in the state.
-
-    It returns the sums of their losses by name, and of how many steps those are: all, but for those in which something
-    was not finite. After `MOST_IN_A_ROW` such steps it takes no more. What a step draws is a function of the seed and
-    of how many came before it, and how many are taken at once makes no difference to anything in the state.
-    """
-    tally, parts = state.tally, distribution.parts_of_batch(strategy, global_batch_size)
+) -> Callable[[Batch, tf.Tensor], tuple[Losses, tf.Tensor]]:
+    """Returns what takes a step on a replica's share of a batch, given a seed, as `step.train_step` does."""
+    parts = distribution.parts_of_batch(strategy, global_batch_size)
 
     # What sums over replicas can't be compiled for processors, so that it stays outside.
     @tf.function(jit_compile=objective.compiled)
@@ -37,8 +32,25 @@ def make_train_steps(
     def differentiate(_: State, batch: Batch, seed: tf.Tensor, part: Part) -> tuple[Losses, list[Gradients]]:
         return compiled(batch, seed, part.number)
 
+    def step(batch: Batch, seed: tf.Tensor) -> tuple[Losses, tf.Tensor]:
+        return train_step(state, batch, seed, global_batch_size, differentiate, parts)
+
+    return step
+
+
+def make_train_steps(
+    strategy: tf.distribute.Strategy, state: State, objective: Objective, global_batch_size: int
+) -> Callable[[Iterator[Batch], tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
+    """Returns a graph function that takes so many steps on the batches of an iterator, and counts them in the state.
+
+    It returns the sums of their losses by name, and of how many steps those are: all, but for those in which something
+    was not finite. After `MOST_IN_A_ROW` such steps it takes no more. What a step draws is a function of the seed and
+    of how many came before it, and how many are taken at once makes no difference to anything in the state.
+    """
+    tally, take = state.tally, make_step(strategy, state, objective, global_batch_size)
+
     def step(batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        losses, learned = train_step(state, batch, seed, global_batch_size, differentiate, parts)
+        losses, learned = take(batch, seed)
         return tf.stack([*(losses[name] for name in objective.parts), tf.cast(~learned, tf.float64)])
 
     @tf.function(reduce_retracing=True)
