@@ -42,3 +42,5 @@ lock:
 		--no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --extra dev --extra gpu --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-header --no-annotate -o requirements-gpu.lock
+	uv pip compile pyproject.toml --extra dev --extra torch --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-header --no-annotate -o requirements-torch.lock

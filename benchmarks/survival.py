@@ -31,13 +31,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 COMMAND = (
     sys.executable, str(ROOT / "train.py"), "--dataset=digits", "--noise=gaussian:0.5", "--width=4", "--latent_dim=4",
-    "--precision=mixed_float16", "--lr_schedule=cosine", "--batch_size=64", "--epochs=8", "--pictures_every=100",
+    "--precision=mixed_float16", "--lr_schedule=cosine", "--batch_size=64", "--epochs=6", "--pictures_every=100",
     "--checkpoint_minutes=0.005",
 )  # fmt: skip
 
 TIMINGS = ("images_per_second", "memory_mib", "seconds")
 
-LATE, AGAIN = 1.1, 0.3
+LATE, AGAIN = 1.1, 0.1
 """Moments lie in so many times the length of a run; a try after the first is killed with this probability."""
 
 

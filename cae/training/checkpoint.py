@@ -1,6 +1,7 @@
 """Checkpoints of everything that a resume needs: the newest few, the ends of the last epochs, and the best."""
 
 import dataclasses
+import hashlib
 import os
 import re
 import shutil
@@ -94,6 +95,7 @@ class Checkpoints:
         passed_over = []
         for saved in candidates:
             try:
+                _check_seal(saved.path)
                 self._checkpoint.read(str(saved.path)).assert_consumed()
                 return passed_over
             except _DAMAGE as error:
@@ -114,7 +116,9 @@ class Checkpoints:
         if name[:4] != "best" and _is_whole(path) and path not in self._damaged:
             return  # It is this very state: whatever comes after a checkpoint that is gone back to is removed.
         try:
+            _seal_of(path).unlink(missing_ok=True)
             self._checkpoint.write(str(path))
+            _seal(path)
             _reach_the_disk(self._folder, path)
         except (tf.errors.OpError, OSError) as error:
             self._clear_leftovers()
@@ -132,8 +136,8 @@ class Checkpoints:
                 self._remove(each.path)
 
     def _remove(self, path: Path) -> None:
-        # Without its index it is no checkpoint any more, whenever this is interrupted.
-        for piece in sorted(self._folder.glob(f"{path.name}.*"), key=lambda piece: piece.suffix != ".index"):
+        # Without its seal it is no checkpoint any more, whenever this is interrupted.
+        for piece in sorted(self._folder.glob(f"{path.name}.*"), key=lambda piece: piece != _seal_of(path)):
             piece.unlink()
 
     def _clear_leftovers(self) -> None:
@@ -151,6 +155,8 @@ def restore_best(folder: Path, model: keras.Model) -> int:
     if not saved:
         raise UserError(f"{folder} holds no checkpoint yet; train.py saves one at the end of every epoch")
     try:
+        if _seal_of(saved[0]).exists():  # Those of earlier versions have none.
+            _check_seal(saved[0])
         restored = tf.train.Checkpoint(weights=list(model.variables)).read(str(saved[0]))
         restored.assert_existing_objects_matched().expect_partial()
     except _DAMAGE as error:
@@ -163,14 +169,45 @@ def _saved(folder: Path) -> list[Saved]:
 
     They are looked for by name, since TensorFlow's own list of them, where it is damaged, means a silent fresh start.
     """
-    pieces = re.compile(r"((epoch-\d+-)?step-(\d+))\.(?:index|data-[-\w]+)")
+    pieces = re.compile(r"((epoch-\d+-)?step-(\d+))\.(?:index|data-[-\w]+|sha256)")
     matches = [pieces.fullmatch(path.name) for path in folder.glob("*")]
     found = {Saved(int(match[3]), match[2] is not None, folder / match[1]) for match in matches if match}
     return sorted(found, reverse=True)
 
 
 def _is_whole(path: Path) -> bool:
-    return path.with_name(f"{path.name}.index").exists()
+    return _seal_of(path).exists()
+
+
+def _seal_of(path: Path) -> Path:
+    """Returns the file with the digests of a checkpoint's pieces, as `sha256sum --check` takes it.
+
+    TensorFlow checks what it reads, but not all of an index is read; and what is damaged is better not parsed at all.
+    """
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _seal(path: Path) -> None:
+    text = _seal_text(path)
+    partial = path.with_name(f"{path.name}.sha256.temp")
+    partial.write_text(text)
+    os.replace(partial, _seal_of(path))
+
+
+def _check_seal(path: Path) -> None:
+    """Raises an error that means damage where a checkpoint has no seal, or another one than its pieces ask for."""
+    if not _is_whole(path) or _seal_of(path).read_bytes() != _seal_text(path).encode():
+        raise ValueError("not as it was saved")
+
+
+def _seal_text(path: Path) -> str:
+    pieces = sorted([*path.parent.glob(f"{path.name}.index"), *path.parent.glob(f"{path.name}.data-*")])
+    return "".join(f"{_digest(piece)}  {piece.name}\n" for piece in pieces)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _best(folder: Path) -> list[Path]:
