@@ -9,7 +9,7 @@ from cae import config
 from cae.data import sources
 from cae.errors import UserError
 
-ROUND_SECONDS, MOST_STEPS = 2.0, 64
+ROUND_SECONDS, MOST_STEPS = 1.5, 64
 
 Round = Callable[[], tuple[float, float]]
 """Measures once: how much was done, in steps, operations, or seconds of waiting, and in how many seconds."""

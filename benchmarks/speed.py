@@ -17,7 +17,7 @@ from benchmarks import rows
 from benchmarks.processes import Contestant
 from cae import config, program
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 def main() -> None:
@@ -45,6 +45,9 @@ def take_turns(contestants: dict[str, Contestant]) -> dict[str, list[float]]:
             rate = contestant.round()
             if number:
                 rates[name].append(rate)
+        if number:
+            last = ", ".join(f"{name} {each[-1]:.4g}" for name, each in rates.items())
+            print(f"round {number} of {ROUNDS}, each in a second: {last}", flush=True)
     return rates
 
 
