@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 COMMAND = (
     sys.executable, str(ROOT / "train.py"), "--dataset=digits", "--noise=gaussian:0.5", "--width=4", "--latent_dim=4",
-    "--precision=mixed_float16", "--lr_schedule=cosine", "--batch_size=64", "--epochs=6", "--pictures_every=100",
+    "--precision=mixed_float16", "--lr_schedule=cosine", "--batch_size=64", "--epochs=4", "--pictures_every=100",
     "--checkpoint_minutes=0.005",
 )  # fmt: skip
 

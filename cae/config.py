@@ -80,7 +80,7 @@ class Config:
     precision: str = setting(
         "float32", "What layers compute in.", choices=("float32", "mixed_float16", "mixed_bfloat16")
     )
-    jit_compile: bool = setting(True, "Have XLA compile the step: faster steps, some seconds more at the start.")
+    jit_compile: bool = setting(False, "Have XLA compile the step, which takes some seconds at the start.")
     strategy: str = setting(
         "auto",
         "One device, a replica on each, or on those of the machines that TF_CONFIG names; auto takes every GPU here.",

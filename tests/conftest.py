@@ -42,6 +42,4 @@ def random():
 @pytest.fixture
 def tiny():
     """Settings of a model that builds and trains in no time."""
-    return Config(
-        dataset="digits", latent_dim=4, width=4, batch_size=8, epochs=1, noise="gaussian:0.5", jit_compile=False
-    )
+    return Config(dataset="digits", latent_dim=4, width=4, batch_size=8, epochs=1, noise="gaussian:0.5")

@@ -1,9 +1,12 @@
 """One device or many, one machine or many: the only place that knows how replicas are made and work together."""
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import psutil
 import tensorflow as tf
 
 from cae import cluster
@@ -25,6 +28,8 @@ def make_strategy(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
     gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        _share_out_processors()
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)  # Others may want a share of the card.
     if name == "multiworker":
@@ -35,6 +40,21 @@ def make_strategy(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
         devices = [device.name for device in tf.config.list_logical_devices(kind)]
         return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.get_strategy()
+
+
+def _share_out_processors() -> None:
+    """Has parts of a batch computed side by side, each by processors of its own.
+
+    All processors at one part after the other wait for each other at every layer. What the environment says is left as
+    it is, and so are threads that run already.
+    """
+    if {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"} & os.environ.keys():
+        return
+    processors = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count()
+    abreast = min(PARTS, processors)
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_inter_op_parallelism_threads(abreast)
+        tf.config.threading.set_intra_op_parallelism_threads(-(-processors // abreast))
 
 
 def is_on_several_machines(strategy: tf.distribute.Strategy) -> bool:
