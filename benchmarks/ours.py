@@ -34,9 +34,10 @@ def training(settings: config.Config, source: sources.Source) -> Callable[[int],
 
 def waiting(settings: config.Config, source: sources.Source) -> Callable[[], tuple[float, float]]:
     """Returns what takes `STEPS_PER_CALL` steps one by one: seconds waited for batches, and seconds in all."""
-    state = build_state(tf.distribute.get_strategy(), settings, source.image_shape, ENDLESS)
+    strategy = distribution.make_strategy("single")
+    state = build_state(strategy, settings, source.image_shape, ENDLESS)
     objective, batches = objectives.find(settings), iter(batches_of(settings, source))
-    take = make_step(tf.distribute.get_strategy(), state, objective, settings.batch_size)
+    take = make_step(strategy, state, objective, settings.batch_size)
     step = tf.function(lambda batch: take(batch, tf.constant([0, 0])))
     tf.nest.flatten(step(next(batches)))[0].numpy()
 

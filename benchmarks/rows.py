@@ -66,6 +66,7 @@ _BEST = {"channels_last": True, "fused": True}
 
 ROWS: dict[str, Row] = {
     "ours": Row("our step, noise in the pipeline", "ours.training"),
+    "ours_compiled": Row("the same, compiled by XLA", "ours.training", flags=("--jit_compile",)),
     "ours_bfloat16": Row("the same, mixed_bfloat16", "ours.training", flags=("--precision=mixed_bfloat16",)),
     "ours_float16": Row("the same, mixed_float16", "ours.training", flags=("--precision=mixed_float16",)),
     "ours_two": Row(

@@ -18,7 +18,7 @@ from benchmarks.blocks import plain
 from cae import config, memory, models, program
 from cae.data import pipeline, sources
 from cae.errors import UserError
-from cae.training import objectives
+from cae.training import distribution, objectives
 from cae.training.optimizer import Adam, make_optimizer
 from cae.training.state import State
 from cae.training.steps import make_measure, make_train_steps
@@ -29,6 +29,7 @@ WAYS = {"plain": "plain, usual recipe", "plain_ours": "plain, our recipe", "conv
 def main() -> None:
     """Trains all and prints a line an epoch, then what the test images say."""
     memory.keep_freed()
+    distribution.make_strategy("single")
     settings = dataclasses.replace(config.from_flags(), noise=None, model="conv")
     source = sources.open_source(settings)
     feed = pipeline.feed(source, None, settings.batch_size, settings.seed)

@@ -110,7 +110,7 @@ def test_where_one_machine_dies_the_other_ends_and_all_go_on_together(tmp_path, 
     command = (*COMMAND, "--strategy=multiworker", "--workdir=run", "--epochs=1000")
     workers = start_two(command, tmp_path)
     until = time.monotonic() + 200
-    while not (tmp_path / "run/metrics.jsonl").exists():
+    while not [*(tmp_path / "run/checkpoints").glob("epoch-0001-*.sha256")]:
         assert all(worker.poll() is None for worker in workers) and time.monotonic() < until
         time.sleep(0.05)
     workers[victim].kill()
