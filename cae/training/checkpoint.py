@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -33,25 +33,24 @@ class Saved:
 class Checkpoints:
     """The checkpoints in a folder: `step-NUMBER`, `epoch-NUMBER-step-NUMBER` where one ended, and `best-NUMBER`.
 
-    writes: whether this process saves and clears; of several machines that share a folder only one does.
+    writes: whether this process saves and clears; of several machines that share a folder only one does. `restored`
+    tells whether the state came from one of them.
     """
 
     def __init__(self, folder: Path, state: State, writes: bool = True):
         self._folder, self._state, self._writes = folder, state, writes
         self._checkpoint = tf.train.Checkpoint(**state.held())
         self._damaged: set[Path] = set()
+        self.restored = False
         if writes:
             folder.mkdir(parents=True, exist_ok=True)
             self._clear_leftovers()
 
-    def any(self) -> bool:
-        """Returns whether there is one that a run can go on from."""
-        return bool(_saved(self._folder))
-
     def restore_newest(self) -> list[str]:
         """Restores the newest checkpoint that can be read and returns the names of newer ones that can't.
 
-        Nothing is restored where there is no checkpoint; raises `UserError` where none of them can be read.
+        Nothing is restored where there is no checkpoint, or only a damaged one of the start, as a run leaves that was
+        killed while it saved its first; raises `UserError` where others are there and none of them can be read.
         """
         return self._restore(_saved(self._folder))
 
@@ -91,23 +90,24 @@ class Checkpoints:
                 if path.name != name:
                     self._remove(path)
 
-    def _restore(self, candidates: Iterable[Saved]) -> list[str]:
+    def _restore(self, candidates: Sequence[Saved]) -> list[str]:
         passed_over = []
         for saved in candidates:
             try:
                 _check_seal(saved.path)
                 self._checkpoint.read(str(saved.path)).assert_consumed()
+                self.restored = True
                 return passed_over
             except _DAMAGE as error:
                 _refuse_other_version(saved.path, self._state, error)
                 passed_over.append(saved.path.name)
                 self._damaged.add(saved.path)
-        if passed_over:
+        if any(saved.step for saved in candidates):
             raise UserError(
                 f"none of the checkpoints in {self._folder} can be read: {', '.join(passed_over)}; a run in another"
                 " --workdir starts afresh"
             )
-        return []
+        return passed_over
 
     def _write(self, name: str) -> None:
         if not self._writes:

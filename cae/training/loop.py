@@ -210,7 +210,7 @@ class Fitting:
         if steps != self._state.steps * workers:
             raise UserError(f"--workdir={self._workdir} must be one folder for all machines: they see others")
         metrics = self._workdir / "metrics.jsonl"
-        if not self._checkpoints.any() and metrics.exists() and metrics.stat().st_size:
+        if not self._checkpoints.restored and metrics.exists() and metrics.stat().st_size:
             raise UserError(
                 f"{self._workdir} has metrics of a run, but its checkpoints are gone: put them back, or name another"
                 " --workdir to start afresh"

@@ -154,6 +154,17 @@ def test_tensorflows_own_list_of_checkpoints_is_not_needed(newest, content):
     assert not refused_or_right(folder, state, values)
 
 
+def test_a_run_that_was_killed_in_its_first_save_starts(tmp_path, new_state):
+    state = new_state()
+    saved(tmp_path, state, [0])
+    (tmp_path / "epoch-0000-step-000000000.sha256").unlink()
+    fresh = new_state()
+    checkpoints = Checkpoints(tmp_path, fresh)
+    assert checkpoints.restore_newest() == ["epoch-0000-step-000000000"] and not checkpoints.restored
+    checkpoints.save_epoch()
+    assert Checkpoints(tmp_path, new_state()).restore_newest() == []
+
+
 def test_damaged_ones_push_no_good_one_out(tmp_path, new_state):
     saved(tmp_path, new_state())
     for step in (4, 5):
