@@ -89,8 +89,8 @@ from cae import interrupts
 interrupts.PATIENCE = 2.0
 signals = interrupts.Interrupts()
 signals.install()
-print("ready", flush=True)
 with signals.postponed() as asked:
+    print("ready", flush=True)
     if sys.argv[1] == "deaf":
         threading.Event().wait()  # As inside of a computation, where Python handles no signals.
     while not asked():
@@ -134,7 +134,7 @@ def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("a small file system can be made by root alone")
