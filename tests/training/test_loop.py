@@ -288,9 +288,9 @@ def test_a_run_that_went_back_and_was_interrupted_is_the_run(tmp_path, source, t
     whole = fit(source, settings, tmp_path / "whole", Passing(good, bad, 1))
     # Interrupted in the bad steps, and again a while after it went back.
     with pytest.raises(Interrupted):
-        fit(source, settings, tmp_path / "parts", bad, asked=At(2 * 14))
+        fit(source, settings, tmp_path / "parts", bad, asked=At(2 * 35))
     with pytest.raises(Interrupted):
-        fit(source, settings, tmp_path / "parts", Passing(good, bad, 1), asked=At(2 * 40))
+        fit(source, settings, tmp_path / "parts", Passing(good, bad, 1), asked=At(2 * 110))
     resumed = fit(source, settings, tmp_path / "parts", good)
     assert int(resumed.times_back) == 1
     assert_same(whole, resumed, tmp_path / "whole", tmp_path / "parts")
