@@ -62,7 +62,7 @@ class Interrupts:
 
     def _receive(self, number: int) -> None:
         if self._asked or not self._postponed:
-            _end(number, "ended at once" if self._asked else "ended before training")
+            _end(number, "ended at once" if self._asked else "ended")
         self._asked = number
         timer = threading.Timer(PATIENCE, _end, (number, f"ended after waiting {PATIENCE:.0f} s for a step to end"))
         timer.daemon = True
