@@ -3,14 +3,11 @@
 import csv
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from real_programs import run
 from sklearn.decomposition import PCA
 
 from benchmarks import latent_sizes, series
@@ -19,23 +16,12 @@ from cae.config import Config
 from cae.data import sources
 from cae.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
-
 QUICK = ("--dataset=digits", "--image_size=12", "--width=4", "--epochs=1")
 
 
 def sweep(*words, folder):
     """Runs the sweep on the embedded digits in a folder of its own; returns its exit code, stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.latent_sizes", *QUICK, *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    return done.returncode, done.stdout, done.stderr
+    return run("-m", "benchmarks.latent_sizes", *QUICK, *words, folder=folder)
 
 
 @pytest.fixture(scope="module")

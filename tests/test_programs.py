@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,27 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from real_programs import ROOT, run
 
 import cae
 from cae.config import Config
 from cae.data import sources
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def run(program, *words, folder, seconds=600):
-    """Runs a program in a folder of its own; returns its exit code, stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, *([program] if program == "-m" else [str(ROOT / program)]), *map(str, words)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
-    return done.returncode, done.stdout, done.stderr
-
 
 QUICK = ("--dataset=digits", "--width=8", "--latent_dim=8")
 

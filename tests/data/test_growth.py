@@ -1,29 +1,19 @@
 """The benchmark of memory and start-up, as people start it, on sets that are small."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from real_programs import run
 
 from benchmarks import growth
 from cae.data.records import Records
 from cae.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def test_two_sets_are_written_trained_on_and_compared(tmp_path):
     words = (f"--folder={tmp_path}", "--sizes=20000,21000", "--steps=2", "--starts=1")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    *_, small, large, ratio, _ = done.stdout.splitlines()
+    code, out, err = run("-m", "benchmarks.growth", *words, folder=tmp_path)
+    assert code == 0 and err == "", err
+    *_, small, large, ratio, _ = out.splitlines()
     assert small.split()[0] == "20,000" and large.split()[0] == "21,000"
     assert float(ratio.split()[1]) == pytest.approx(float(large.split()[1]) / float(small.split()[1]), abs=0.01)
     assert [Records(tmp_path / size).splits["train"].images for size in ("20000", "21000")] == [5000, 6000]

@@ -2,35 +2,17 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_programs import run
 
 import cae
 from cae.config import Config
 from cae.data import sources
 
-ROOT = Path(__file__).resolve().parents[2]
-
 QUICK = ("--image_size=12", "--width=4", "--latent_dim=4", "--noise=gaussian:0.3", "--epochs=1")
 DIGITS = ("--dataset=digits", *QUICK)
-
-
-def run(program, *words, folder):
-    """Runs a program in a folder of its own; returns its exit code, stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / program), *map(str, words)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 def measured(workdir):
