@@ -11,11 +11,11 @@ from cae.tasks import screen
 
 @pytest.fixture(scope="module")
 def normal():
-    """Bright squares of 4 or 5 pixels somewhere on black."""
+    """Bright squares of 4 or 5 pixels somewhere on black, no two alike: of equal neighbours either may be found."""
     random = np.random.default_rng(0)
     images = np.zeros([400, 12, 12, 1], np.uint8)
     for image, (row, column, side) in zip(images, random.integers([2, 2, 4], [6, 6, 6], [400, 3])):
-        image[row : row + side, column : column + side] = 220
+        image[row : row + side, column : column + side] = random.integers(180, 256, [side, side, 1])
     return images
 
 
@@ -42,7 +42,9 @@ def test_pictures_of_the_models_size_are_taken_as_they_are(detector, normal, tmp
         each = told[f"{number}.png"]
         np.testing.assert_array_equal(each.image, normal[300 + number])
         assert each.score == pytest.approx(detector.scores(normal[300 + number][None])[0], rel=1e-4, abs=1e-6)
-        assert each.p_value == pytest.approx(detector.p_values(normal[300 + number][None])[0])
+        # Not the p-value of the image by itself: it is one of those that it is ranked among, and scores of batches of
+        # other sizes differ in their last bits.
+        assert each.p_value == detector.p_values_of(np.array([each.score]))[0]
         assert (each.fitted, each.warnings) == ("", ())
     assert not told["odd.png"].belongs and told["odd.png"].p_value == pytest.approx(1 / 101)
 
@@ -84,4 +86,5 @@ def test_files_come_back_in_turn_with_those_that_cannot_be_read(detector, normal
     (tmp_path / "c.png").write_bytes(b"no picture")
     told = screened(detector, tmp_path)
     assert [*told] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
-    assert isinstance(told["c.png"], originals.Unreadable) and told["e.png"].score == told["a.png"].score
+    assert isinstance(told["c.png"], originals.Unreadable)
+    assert told["e.png"].score == pytest.approx(told["a.png"].score, rel=1e-4)
