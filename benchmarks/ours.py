@@ -1,7 +1,6 @@
 """What TensorFlow and Keras do in a round: our training step and forward pass, Keras' `fit`, the input pipeline."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +11,7 @@ from cae.data import noise, pipeline, sources
 from cae.training import distribution, objectives
 from cae.training.build import build_state
 from cae.training.state import State
+from cae.training.step import Batch
 from cae.training.steps import make_step, make_train_steps
 
 ENDLESS = 10**9
@@ -33,23 +33,31 @@ def training(settings: config.Config, source: sources.Source) -> Callable[[int],
 
 
 def waiting(settings: config.Config, source: sources.Source) -> Callable[[], tuple[float, float]]:
-    """Returns what takes `STEPS_PER_CALL` steps one by one: seconds waited for batches, and seconds in all."""
+    """Returns what takes `STEPS_PER_CALL` steps: seconds from the end of one to the next one's batch, and in all."""
     strategy = distribution.make_strategy("single")
     state = build_state(strategy, settings, source.image_shape, ENDLESS)
-    objective, batches = objectives.find(settings), iter(batches_of(settings, source))
-    take = make_step(strategy, state, objective, settings.batch_size)
-    step = tf.function(lambda batch: take(batch, tf.constant([0, 0])))
-    tf.nest.flatten(step(next(batches)))[0].numpy()
+    take = make_step(strategy, state, objectives.find(settings), settings.batch_size)
+    batches = iter(batches_of(settings, source))
+
+    @tf.function
+    def steps(iterator: Iterator[Batch], count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        start = done = tf.timestamp()
+        waited = tf.constant(0.0, tf.float64)
+        for _ in tf.range(count):
+            batch = next(iterator)
+            with tf.control_dependencies(tf.nest.flatten(batch)):
+                waited += tf.timestamp() - done
+            take(batch, tf.constant([0, 0]))
+            # Read after whatever the step writes.
+            with tf.control_dependencies([state.optimizer.iterations.value.read_value()]):
+                done = tf.timestamp()
+        return waited, done - start
 
     def run() -> tuple[float, float]:
-        waited, start = 0.0, time.perf_counter()
-        for _ in range(STEPS_PER_CALL):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            tf.nest.flatten(step(batch))[0].numpy()
-        return waited, time.perf_counter() - start
+        waited, seconds = steps(batches, tf.constant(STEPS_PER_CALL))
+        return float(waited), float(seconds)
 
+    run()
     return run
 
 
