@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
 
@@ -60,8 +60,7 @@ def main() -> int:
         if not control:
             raise UserError("a run with another seed ends the same: the comparison sees nothing")
         print(f"an unbroken run takes {unbroken[1]:.1f} s; another seed differs in {len(control)} things", flush=True)
-        with futures.ThreadPoolExecutor(values.parallel) as pool:
-            trials = list(pool.map(lambda n: told(n, run_trial(folder, n, *unbroken)), range(values.trials)))
+        trials = run_trials(folder, values.trials, *unbroken, parallel=values.parallel, tell=told)
     finally:
         shutil.rmtree(folder)
     failed = [trial for trial in trials if trial.faults]
@@ -77,6 +76,26 @@ def reference(workdir: Path, *words: str) -> tuple[Path, float]:
     start = time.monotonic()
     subprocess.run([*COMMAND, *words, f"--workdir={workdir}"], check=True, stdout=subprocess.DEVNULL)
     return workdir, time.monotonic() - start
+
+
+def run_trials(
+    folder: Path,
+    trials: int,
+    unbroken: Path,
+    seconds: float,
+    *,
+    parallel: int = 2,
+    tell: Callable[[int, Trial], None] = lambda number, trial: None,
+) -> list[Trial]:
+    """Returns what became of so many runs, some of which go on at a time; `tell` hears of each as it ends."""
+
+    def run(number: int) -> Trial:
+        trial = run_trial(folder, number, unbroken, seconds)
+        tell(number, trial)
+        return trial
+
+    with futures.ThreadPoolExecutor(parallel) as pool:
+        return list(pool.map(run, range(trials)))
 
 
 def run_trial(folder: Path, number: int, unbroken: Path, seconds: float) -> Trial:
@@ -153,14 +172,13 @@ def untimed(lines: Sequence[str]) -> list[dict]:
     return [{key: value for key, value in json.loads(line).items() if key not in TIMINGS} for line in lines]
 
 
-def told(number: int, trial: Trial) -> Trial:
-    """Prints what became of a trial and returns it."""
+def told(number: int, trial: Trial) -> None:
+    """Prints what became of a trial."""
     print(
         f"trial {number}: {trial.kills} kills, {trial.in_saves} inside of a save,"
         f" {'; '.join(trial.faults) or 'bit-equal'}",
         flush=True,
     )
-    return trial
 
 
 if __name__ == "__main__":
