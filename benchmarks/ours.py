@@ -46,7 +46,11 @@ def waiting(settings: config.Config, source: sources.Source) -> Callable[[], tup
         for _ in tf.range(count):
             batch = next(iterator)
             with tf.control_dependencies(tf.nest.flatten(batch)):
-                waited += tf.timestamp() - done
+                ready = tf.timestamp()
+            waited += ready - done
+            # Or else the step's first operations may keep all threads from looking at the clock.
+            with tf.control_dependencies([ready]):
+                batch = tf.nest.map_structure(tf.identity, batch)
             take(batch, tf.constant([0, 0]))
             # Read after whatever the step writes.
             with tf.control_dependencies([state.optimizer.iterations.value.read_value()]):
