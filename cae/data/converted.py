@@ -44,7 +44,10 @@ def find(
     if not folder.exists():
         _check_room(dataset, images * int(np.prod(shape)), folder.parent)
         print(f"writing the {images:,} images of {dataset} to {folder}, to stream them from there", flush=True)
-        _apart(_write, folder, write, images)
+        try:
+            _apart(_write, folder, write, images)
+        finally:
+            records.sweep(folder.parent)  # What was not finished, where that process was ended.
     return Records(folder)
 
 
@@ -96,10 +99,11 @@ def _apart(work: Callable, *arguments: Any) -> None:
         process.join()
         error = f"the process that writes records ended too early, with code {process.exitcode}"
     except BaseException:
-        process.terminate()
+        # Not asked to end: what a handler raises while modules are imported may be ignored.
+        process.kill()
         raise
     finally:
-        process.join(10)  # One that is ended clears away what it wrote.
+        process.join()
     if error:
         raise UserError(error)
 
@@ -119,7 +123,6 @@ def _deaf_children() -> Iterator[None]:
 
 def _answer(sender: Connection, work: Callable, arguments: tuple) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # GPUs are for training.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(*arguments)

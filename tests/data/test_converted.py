@@ -316,7 +316,7 @@ def test_damaged_records_of_a_set_are_named(always):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from cae.config import Config
 from cae.data import sources
 def slowed(writer, dataset, settings):
@@ -326,6 +326,7 @@ def slowed(writer, dataset, settings):
     time.sleep(60)
 sources._write_source = slowed
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Whoever started the tests may ignore it.
     sources.open_source(Config(dataset="digits", image_size=12, streaming="always", records_dir=sys.argv[1]))
 """
 
