@@ -24,7 +24,7 @@ denoise: .venv/installed
 	@$(BIN)/python eval.py --workdir=$(WORKDIR)
 
 test: .venv/installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 lint: .venv/installed
 	@$(BIN)/ruff check .
