@@ -87,10 +87,12 @@ def test_a_long_run_is_traced_once():
 
 def test_a_real_run_measures_and_says_what_it_leaves_out(tmp_path):
     words = ("--dataset=digits", "--width=2", "--batch_size=16", "--noise=mask:0.5")
-    rows = "--rows=ours,torch_eager,product_numpy"
+    rows = "--rows=ours,waiting,torch_eager,product_numpy"
     code, out, err = run("-m", "benchmarks.speed", *words, rows, folder=tmp_path)
     assert code == 0, err
     assert "our step, noise in the pipeline" in out and "start to first step" in out
+    (waited,) = (line for line in out.splitlines() if line.startswith("time that the step waits for data"))
+    assert all(0 < float(share.rstrip("%")) < 100 for share in waited.split()[-2:])
     assert ("PyTorch, eager: left out, " in out) == (importlib.util.find_spec("torch") is None)
 
 
