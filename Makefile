@@ -1,7 +1,10 @@
 # Everything that is needed is made in .venv, from the versions and hashes in requirements.lock.
 #
 #   make denoise [EPOCHS=5] [DATA_DIR=/path/to/tfds] [CONFIG=configs/autoencoder.cfg] [WORKDIR=runs/mine]
-#   make test
+#   make test        all tests but those marked slow
+#   make test-fast   without processes of their own
+#   make test-all
+#   make coverage    make test, and which lines of cae/ it runs
 #   make lint
 
 CONFIG ?= configs/denoise.cfg
@@ -16,15 +19,26 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-.PHONY: denoise test lint lock
+.PHONY: denoise test test-fast test-all coverage lint lock
 .DELETE_ON_ERROR:
 
 denoise: .venv/installed
 	@$(BIN)/python train.py $(train_flags)
 	@$(BIN)/python eval.py --workdir=$(WORKDIR)
 
+pytest := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 test: .venv/installed
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	@$(pytest) -m "not slow"
+
+test-fast: .venv/installed
+	@$(pytest) -m "not slow and not e2e and not multiworker"
+
+test-all: .venv/installed
+	@$(pytest)
+
+coverage: .venv/installed
+	@$(pytest) -m "not slow" --cov --cov-report=term-missing:skip-covered
 
 lint: .venv/installed
 	@$(BIN)/ruff check .

@@ -37,7 +37,9 @@ Files = list[tuple[str, Path]]
 
 
 def define_flags() -> None:
-    """Defines the flags that only an evaluation has."""
+    """Defines the flags of this program: those of a run, and those that only an evaluation has."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)  # So that --help lists them.
     flags.DEFINE_list(
         "tasks", [], f"What to evaluate: {', '.join(tasks.TASKS)}; all that the model can do unless said."
     )
@@ -281,7 +283,5 @@ def warn(record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.adopt_module_key_flags(config)  # So that --help lists them.
     define_flags()
     program.run(main)

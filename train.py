@@ -16,9 +16,14 @@ with epy.lazy_imports():
 signals = interrupts.Interrupts()
 
 
+def define_flags() -> None:
+    """Defines the flags of this program, which are those of a run."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)  # So that --help lists them.
+
+
 def main() -> None:
     """Reads the flags, opens the data set, builds strategy, model and optimizer, and fits the model."""
-    signals.install()
     settings, workdir = config.from_flags(), config.workdir_from_flags()
     models.find(settings.model, config.said_settings())
     metrics.find_loss(settings.loss)
@@ -46,11 +51,11 @@ def start(settings: config.Config) -> "tf.distribute.Strategy":
     """Starts TensorFlow on the devices that the settings name."""
     program.start_tensorflow()
     strategy = distribution.make_strategy(settings.strategy, settings.logical_cpus)
-    signals.install()  # Some strategies take SIGTERM for themselves.
+    signals.reinstall()  # Some strategies take SIGTERM for themselves.
     return strategy
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.adopt_module_key_flags(config)  # So that --help lists them.
+    signals.install()
+    define_flags()
     program.run(main)

@@ -30,17 +30,22 @@ class Interrupts:
     """Which signal a program was sent, if any; it ends by it at once unless it is within `postponed`."""
 
     def __init__(self):
-        self._asked, self._postponed = 0, False
+        self._asked, self._postponed, self._installed = 0, False, False
         self._ends = socket.socketpair()
 
     def install(self) -> None:
-        """Begins to listen; called again, it takes signals back from libraries that took them over."""
-        if signal.getsignal(signal.SIGTERM) is not _nothing:
-            self._ends[1].setblocking(False)
-            signal.set_wakeup_fd(self._ends[1].fileno(), warn_on_full_buffer=False)
-            threading.Thread(target=self._listen, daemon=True).start()
-        for number in SIGNALS:
-            signal.signal(number, _nothing)
+        """Begins to listen; for programs alone, since signals belong to the whole process."""
+        self._ends[1].setblocking(False)
+        signal.set_wakeup_fd(self._ends[1].fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._installed = True
+        self.reinstall()
+
+    def reinstall(self) -> None:
+        """Takes signals back from libraries that took them over; does nothing unless installed."""
+        if self._installed:
+            for number in SIGNALS:
+                signal.signal(number, _nothing)
 
     @contextlib.contextmanager
     def postponed(self) -> Iterator[Callable[[], int]]:

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -19,38 +19,53 @@ SOME_LEFT_OUT = 3
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Reads the flags, calls `main` and exits with what it returns, 0 for nothing.
-
-    1 or 2 follow one line on stderr, 128 and a signal's number that signal.
-    """
+    """Reads the flags of the command line, calls `main` and exits with its exit code, as `call` returns it."""
     name = Path(sys.argv[0]).name
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may hold bytes that are no text.
+    app.run(lambda _: _exit_code(name, main), flags_parser=lambda argv: _parse(name, argv))
 
-    def guarded(_: list[str]) -> None:
-        # What libraries note and warn of is no news to whoever runs a program, unless asked for by --verbosity.
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)
-            warnings.simplefilter("ignore")
-        try:
-            sys.exit(main() or 0)
-        except UserError as error:
-            _end(name, error, 2)
-        except Interrupted as stop:
-            _end(name, f"{stop}; the same command goes on", 128 + stop.number)
-        except KeyboardInterrupt:
-            _end(name, "interrupted", 130)
-        except (OSError, MemoryError) as error:
-            _end(name, f"{type(error).__name__}: {error}", 1)
-        except Exception as error:
-            if told := raised_in_graph(error):
-                _end(name, told, 2)
-            # TensorFlow's own class for this can't be named here: it takes seconds to import.
-            if type(error).__name__ != "ResourceExhaustedError":
-                raise
-            _end(name, "out of memory; a smaller --batch_size, --width or --image_size takes less", 1)
 
-    app.run(guarded, flags_parser=lambda argv: _parse(name, argv))
+def call(main: Callable[[], int | None], argv: Sequence[str]) -> int:
+    """Reads the flags in `argv`, calls `main` in this process, and returns the exit code of the program.
+
+    Args:
+      main: Does the program's work; what it returns is the exit code, 0 for nothing.
+      argv: The command line, with the name of the program first.
+
+    Returns:
+      What `main` returns; 1 or 2 after one line on stderr; 128 and the number of the signal that interrupted `main`.
+    """
+    name = Path(argv[0]).name
+    try:
+        _parse(name, argv)
+    except SystemExit as ended:
+        return ended.code
+    return _exit_code(name, main)
+
+
+def _exit_code(name: str, main: Callable[[], int | None]) -> int:
+    # What libraries note and warn of is no news to whoever runs a program, unless asked for by --verbosity.
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)
+        warnings.simplefilter("ignore")
+    try:
+        return main() or 0
+    except UserError as error:
+        return _report(name, error, 2)
+    except Interrupted as stop:
+        return _report(name, f"{stop}; the same command goes on", 128 + stop.number)
+    except KeyboardInterrupt:
+        return _report(name, "interrupted", 130)
+    except (OSError, MemoryError) as error:
+        return _report(name, f"{type(error).__name__}: {error}", 1)
+    except Exception as error:
+        if told := raised_in_graph(error):
+            return _report(name, told, 2)
+        # TensorFlow's own class for this can't be named here: it takes seconds to import.
+        if type(error).__name__ != "ResourceExhaustedError":
+            raise
+        return _report(name, "out of memory; a smaller --batch_size, --width or --image_size takes less", 1)
 
 
 def start_tensorflow() -> None:
@@ -66,17 +81,18 @@ def start_tensorflow() -> None:
     memory.keep_freed()
 
 
-def _parse(name: str, argv: list[str]) -> list[str]:
+def _parse(name: str, argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise UserError(f"'{rest[1]}' is not a flag; flags look like --epochs=5, and --help lists them")
         return rest
     except (flags.Error, UserError, OSError) as error:
-        _end(name, error, 2)
+        sys.exit(_report(name, error, 2))
 
 
-def _end(name: str, error: object, code: int) -> None:
+def _report(name: str, error: object, code: int) -> int:
+    """Prints an error in one line and returns the exit code that goes with it."""
     line = " ".join(str(error).split())
     print(f"{name}: {line}", file=sys.stderr, flush=True)
-    sys.exit(code)
+    return code

@@ -1,24 +1,102 @@
-"""What several tests need: two devices on one CPU, and the real data where it lies beside the project."""
+"""What several tests need: few threads, two devices on one CPU, a trained run, and the real data where it is."""
 
+import dataclasses
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
-from cae.config import Config
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-# Two logical CPUs make two replicas; this has to come before anything else of TensorFlow runs.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+# Two workers share two processors, and so do the processes that they start: one thread for each library. Before any of
+# them is imported.
+os.environ.update(
+    TF_NUM_INTRAOP_THREADS="1",
+    TF_NUM_INTEROP_THREADS="2",
+    OMP_NUM_THREADS="1",
+    OPENBLAS_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    LOKY_MAX_CPU_COUNT="1",
+    MPLBACKEND="Agg",
 )
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+MOST_TENSORFLOW_PROCESSES = 25
+"""How many processes that import TensorFlow the tests may start; each takes some ten seconds."""
+
+FIRST = ("tests/e2e", "tests/training", "tests/test_benchmarks")
+"""Files that take longest are begun first, so that no worker is left with one at the end."""
+
+
+def pytest_configure(config):
+    # The process that only hands out tests to pytest-xdist's workers needs no TensorFlow, and counts for them.
+    if not hasattr(config, "workerinput"):
+        descriptor, path = tempfile.mkstemp(prefix="tensorflow_processes")
+        os.close(descriptor)
+        config.tensorflow_processes = Path(path)
+        os.environ["TEST_SESSION_FILE"] = path
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        start_tensorflow()
+        os.environ["TENSORFLOW_PROCESSES_FILE"] = os.environ["TEST_SESSION_FILE"]
+        paths = [str(ROOT / "tests/process_counter"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
+def start_tensorflow():
+    """Makes two logical CPUs for two replicas, before anything else of TensorFlow runs."""
+    import joblib
+
+    from cae import program
+
+    program.start_tensorflow()
+
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    joblib.parallel_config(backend="sequential")
+
+
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        path = item.path.relative_to(ROOT).as_posix()
+        return next((number for number, first in enumerate(FIRST) if path.startswith(first)), len(FIRST))
+
+    items.sort(key=rank)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    tests = config.tensorflow_processes.read_text().splitlines()
+    terminalreporter.write_line(
+        f"{len(tests)} processes that import TensorFlow were started, of {MOST_TENSORFLOW_PROCESSES} at most"
+    )
+    if len(tests) > MOST_TENSORFLOW_PROCESSES:
+        terminalreporter.write_line("\n".join(tests))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    many = len(config.tensorflow_processes.read_text().splitlines()) > MOST_TENSORFLOW_PROCESSES
+    if many and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "tensorflow_processes"):
+        config.tensorflow_processes.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
 def mirrored():
     """Two replicas. One for all tests: a second strategy on the same devices mixes up its sums with the first one's."""
+    import tensorflow as tf
+
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
@@ -36,10 +114,93 @@ def tfds_dir(shared):
 
 @pytest.fixture
 def random():
+    import numpy as np
+
     return np.random.default_rng(0)
 
 
 @pytest.fixture
 def tiny():
     """Settings of a model that builds and trains in no time."""
+    from cae.config import Config
+
     return Config(dataset="digits", latent_dim=4, width=4, batch_size=8, epochs=1, noise="gaussian:0.5")
+
+
+# --- A trained run ----------------------------------------------------------------------------------------------------
+
+QUICK = ("--dataset=digits", "--width=8", "--latent_dim=8")
+"""Flags of models that train in seconds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun:
+    """A run's folder that is only read, and what train.py and eval.py printed: exit code, stdout and stderr."""
+
+    workdir: Path
+    trained: tuple[int, str, str]
+    evaluated: tuple[int, str, str]
+
+    def copy(self, workdir):
+        """Returns a copy of the folder to write to."""
+        return Path(shutil.copytree(self.workdir, workdir))
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """Two epochs of configs/denoise.cfg on the embedded digits, evaluated; made once for all workers."""
+    yield from made_once(tmp_path_factory, "trained_run", train_and_evaluate)
+
+
+@pytest.fixture(scope="session")
+def unet_run(tmp_path_factory):
+    """An epoch of configs/unet.cfg on the embedded digits: a model without latent vectors."""
+    yield from made_once(tmp_path_factory, "unet_run", train_unet)
+
+
+def made_once(tmp_path_factory, name, make):
+    """Yields what the first worker that needs it made in a folder of all workers, and checks that nobody wrote to it.
+
+    make: takes the folder, and returns what train.py and eval.py printed.
+    """
+    import json
+
+    import filelock
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, printed = root / name, root / f"{name}.json"
+    with filelock.FileLock(root / f"{name}.lock"):
+        if not printed.exists():
+            folder.mkdir()
+            printed.write_text(json.dumps(make(folder)))
+    (workdir,) = (folder / "runs").iterdir()
+    before = contents(workdir)
+    yield TrainedRun(workdir, *map(tuple, json.loads(printed.read_text())))
+    assert contents(workdir) == before, f"a test wrote to {name}, which is shared"
+
+
+def contents(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def train_and_evaluate(folder):
+    from programs import call
+
+    words = (f"--flagfile={ROOT / 'configs/denoise.cfg'}", *QUICK)
+    trained = call("train.py", *words, "--epochs=2", folder=folder)
+    assert trained[0] == 0, trained[2]
+    tried = ("--noise=gaussian:0.5,salt_pepper:0.2,none", "--rival_images=8", "--outlier_datasets=fashion_mnist,digits")
+    evaluated = call("eval.py", *words, *tried, folder=folder)
+    assert evaluated[0] == 0, evaluated[2]
+    return trained, evaluated
+
+
+def train_unet(folder):
+    from programs import call
+
+    words = (f"--flagfile={ROOT / 'configs/unet.cfg'}", "--dataset=digits", "--width=8", "--epochs=1")
+    trained = call("train.py", *words, folder=folder)
+    assert trained[0] == 0, trained[2]
+    return trained, (0, "", "")

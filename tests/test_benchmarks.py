@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from real_programs import run
+from programs import run
 from sklearn.decomposition import PCA
 
 from benchmarks import latent_sizes, series

@@ -6,7 +6,7 @@ import importlib.util
 import numpy as np
 import pytest
 import tensorflow as tf
-from real_programs import run
+from programs import run
 
 from benchmarks import blocks, endurance, flops, rows, speed
 from cae import models

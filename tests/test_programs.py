@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from real_programs import ROOT, run
+from programs import ROOT, run
 
 import cae
 from cae.config import Config

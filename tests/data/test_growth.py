@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from real_programs import run
+from programs import run
 
 from benchmarks import growth
 from cae.data.records import Records

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from real_programs import run
+from programs import run
 
 import cae
 from cae.config import Config

@@ -1,0 +1,87 @@
+"""How tests start the programs: in this process, or as people do, in a process of their own."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import keras
+from absl import flags
+
+import eval as eval_program
+import train as train_program
+from cae import program
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PROGRAMS = {"train.py": train_program, "eval.py": eval_program}
+
+
+def call(name, *words, folder):
+    """Runs a program in this process, in a folder of its own; returns its exit code, stdout and stderr.
+
+    Signals stay pytest's, and devices and threads those that this process has; flags are those of the program alone.
+    """
+    module, argv = PROGRAMS[name], [name, *map(str, words)]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        only_flags_of(module),
+        contextlib.chdir(folder),
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            code = program.call(module.main, argv)
+        finally:
+            keras.config.set_dtype_policy("float32")
+    return code, out.getvalue(), err.getvalue()
+
+
+@contextlib.contextmanager
+def only_flags_of(module):
+    """A context in which absl's flags are those that a program defines, beside those of libraries."""
+    values = flags.FLAGS
+    before = set(values)
+    module.define_flags()
+    defined = set(values) - before
+    try:
+        yield values
+    finally:
+        values.unparse_flags()
+        values.remove_flag_values(defined)
+
+
+def start(program, *words, folder, environment=None, **options):
+    """Starts a program, or a module after '-m', in a process of its own and in a folder of its own."""
+    return subprocess.Popen(
+        [sys.executable, *([program] if program == "-m" else [str(ROOT / program)]), *map(str, words)],
+        cwd=folder,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run(program, *words, folder, seconds=600, environment=None):
+    """Runs a program in a process of its own to its end; returns its exit code, stdout and stderr."""
+    with start(program, *words, folder=folder, environment=environment) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return process.returncode, out, err
+
+
+def assert_one_line(result, told):
+    """Asserts that a program ended with one line on stderr that says `told`, and printed nothing else."""
+    code, out, err = result
+    assert code in (1, 2) and out == ""
+    assert err.count("\n") == 1 and "Traceback" not in err, err
+    assert told in err
