@@ -1,5 +1,8 @@
 """Trains an autoencoder: python train.py --flagfile=configs/denoise.cfg [--epochs=5 ...]."""
 
+import contextlib
+from pathlib import Path
+
 from absl import flags
 from etils import epy
 
@@ -23,13 +26,18 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Reads the flags, opens the data set, builds strategy, model and optimizer, and fits the model."""
+    """Reads the flags, and trains in the run's folder, in which no other run can be started meanwhile."""
     settings, workdir = config.from_flags(), config.workdir_from_flags()
     models.find(settings.model, config.said_settings())
     metrics.find_loss(settings.loss)
-    corrupt = noise.parse(settings.noise)
+    noise.parse(settings.noise)
     is_chief = cluster.is_chief(settings.strategy)
-    lock = config.open_workdir(workdir) if is_chief else None
+    with config.open_workdir(workdir) if is_chief else contextlib.nullcontext():
+        train(settings, workdir, is_chief)
+
+
+def train(settings: config.Config, workdir: Path, is_chief: bool) -> None:
+    """Opens the data set, builds strategy, model and optimizer, and fits the model."""
     # To count the images of some classes is to read them, for which TensorFlow has to know its devices.
     strategy = start(settings) if settings.classes else None
     source = sources.open_source(settings)
@@ -40,11 +48,10 @@ def main() -> None:
     strategy = strategy or start(settings)
     config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
     record = config.claim(workdir, settings, source.describe(), writes=is_chief)
-    feed = pipeline.feed(source, corrupt, settings.batch_size, settings.seed)
+    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
     state = build.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
     with signals.postponed() as asked:
         loop.fit(strategy, state, objectives.find(settings), feed, workdir, record, asked)
-    del lock  # Until here no other run could be started in the same folder.
 
 
 def start(settings: config.Config) -> "tf.distribute.Strategy":

@@ -22,6 +22,12 @@ from cae.tasks import outliers
 from cae.training import distribution
 
 
+def define_flags() -> None:
+    """Defines the flags of this program, which are those of a run."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)
+
+
 def main() -> None:
     """Trains and measures what is not yet there, and writes one table of all classes."""
     settings, workdir = config.from_flags(), config.workdir_from_flags()
@@ -86,6 +92,5 @@ def line(row: dict[str, float | str]) -> str:
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.adopt_module_key_flags(config)
+    define_flags()
     program.run(main)

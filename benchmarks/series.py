@@ -37,14 +37,13 @@ def keep(result: dict[str, Any], path: Path) -> None:
 
 def train(strategy: tf.distribute.Strategy, settings: config.Config, source: sources.Source, workdir: Path) -> None:
     """Fits a model to a data set, from where it stopped; raises `UserError` where another run lives in `workdir`."""
-    lock = config.open_workdir(workdir)
-    sources.check(source, settings.batch_size)
-    config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
-    record = config.claim(workdir, settings, source.describe())
-    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
-    state = build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
-    loop.fit(strategy, state, objectives.find(settings), feed, workdir, record)
-    lock.release()
+    with config.open_workdir(workdir):
+        sources.check(source, settings.batch_size)
+        config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
+        record = config.claim(workdir, settings, source.describe())
+        feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
+        state = build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
+        loop.fit(strategy, state, objectives.find(settings), feed, workdir, record)
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 A setting is one field of `Config`: the flag, its default and its help are made from the field.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -10,7 +11,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +179,15 @@ PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy"
 _LOCK = ".lock"
 
 
-def open_workdir(workdir: Path) -> filelock.FileLock:
-    """Makes sure that a run can write to `workdir`, and returns the lock that keeps others from it.
+@contextlib.contextmanager
+def open_workdir(workdir: Path) -> Iterator[None]:
+    """A context in which no other process can write a run to a folder, which is made where it is missing.
 
-    It lasts until it is let go of, or the process ends in whatever way. Raises `UserError` where the folder can't be
-    written, where another process writes to it, or where something else than a run lives there.
+    Args:
+      workdir: The run's folder.
+
+    Raises:
+      UserError: The folder can't be written, another process writes to it, or something else than a run lives there.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -194,13 +199,15 @@ def open_workdir(workdir: Path) -> filelock.FileLock:
         raise UserError(f"--workdir={workdir} is being written by another run; wait for it, or name another") from error
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
-    partial = _partial(workdir / "config.json")
-    partial.unlink(missing_ok=True)  # Of a run that was killed.
-    if (workdir / "config.json").exists():
-        read_record(workdir)
-    elif any(path.name != _LOCK for path in workdir.iterdir()):
-        raise UserError(f"--workdir={workdir} holds something else than a run; name a new or an empty folder")
-    return lock
+    try:
+        _partial(workdir / "config.json").unlink(missing_ok=True)  # Of a run that was killed.
+        if (workdir / "config.json").exists():
+            read_record(workdir)
+        elif any(path.name != _LOCK for path in workdir.iterdir()):
+            raise UserError(f"--workdir={workdir} holds something else than a run; name a new or an empty folder")
+        yield
+    finally:
+        lock.release()
 
 
 def _partial(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -29,6 +30,8 @@ MOST_TENSORFLOW_PROCESSES = 25
 FIRST = ("tests/e2e", "tests/training", "tests/test_benchmarks")
 """Files that take longest are begun first, so that no worker is left with one at the end."""
 
+MAY_START_PROCESSES = pytest.StashKey[bool]()
+
 
 def pytest_configure(config):
     # The process that only hands out tests to pytest-xdist's workers needs no TensorFlow, and counts for them.
@@ -39,6 +42,7 @@ def pytest_configure(config):
         os.environ["TEST_SESSION_FILE"] = path
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         start_tensorflow()
+        refuse_processes(config)
         os.environ["TENSORFLOW_PROCESSES_FILE"] = os.environ["TEST_SESSION_FILE"]
         paths = [str(ROOT / "tests/process_counter"), str(ROOT), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -58,6 +62,25 @@ def start_tensorflow():
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
     joblib.parallel_config(backend="sequential")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    may_start = {"e2e", "multiworker"} & {marker.name for marker in item.iter_markers()}
+    item.config.stash[MAY_START_PROCESSES] = bool(may_start)
+    return (yield)
+
+
+def refuse_processes(config):
+    """Lets tests that are not marked for it fail where they start another Python, which takes seconds."""
+
+    def hook(event, arguments):
+        if event == "subprocess.Popen" and not config.stash.get(MAY_START_PROCESSES, True):
+            command = [arguments[0], *arguments[1]]
+            if any(os.path.basename(os.fsdecode(word)).startswith("python") for word in command if word):
+                raise RuntimeError(f"only tests marked e2e or multiworker may start processes: {arguments[1]}")
+
+    sys.addaudithook(hook)
 
 
 def pytest_collection_modifyitems(items):

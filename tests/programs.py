@@ -1,6 +1,7 @@
 """How tests start the programs: in this process, or as people do, in a process of their own."""
 
 import contextlib
+import importlib
 import io
 import os
 import subprocess
@@ -11,21 +12,18 @@ from unittest import mock
 import keras
 from absl import flags
 
-import eval as eval_program
-import train as train_program
 from cae import program
 
 ROOT = Path(__file__).resolve().parents[1]
-
-PROGRAMS = {"train.py": train_program, "eval.py": eval_program}
 
 
 def call(name, *words, folder):
     """Runs a program in this process, in a folder of its own; returns its exit code, stdout and stderr.
 
-    Signals stay pytest's, and devices and threads those that this process has; flags are those of the program alone.
+    name: of a file, or of a module as 'benchmarks.protocol'. Signals stay pytest's, and devices and threads are those
+    that this process has; flags are those of the program alone.
     """
-    module, argv = PROGRAMS[name], [name, *map(str, words)]
+    module, argv = importlib.import_module(name.removesuffix(".py")), [name, *map(str, words)]
     out, err = io.StringIO(), io.StringIO()
     with (
         only_flags_of(module),

@@ -122,21 +122,30 @@ def test_a_run_without_a_checkpoint_may_be_replaced(tmp_path):
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UserError, match="holds something else than a run"):
-        config.open_workdir(tmp_path)
+    with pytest.raises(UserError, match="holds something else than a run"), config.open_workdir(tmp_path):
+        pass
+
+
+def test_a_folder_is_held_until_the_run_ends_in_whatever_way(tmp_path):
+    with pytest.raises(ZeroDivisionError), config.open_workdir(tmp_path):
+        with pytest.raises(UserError, match="being written by another run"), config.open_workdir(tmp_path):
+            pass
+        raise ZeroDivisionError
+    with config.open_workdir(tmp_path):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written"):
-        config.open_workdir(tmp_path / "file" / "run")
+    with pytest.raises(UserError, match="cannot be written"), config.open_workdir(tmp_path / "file" / "run"):
+        pass
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", "null", '{"settings": 1'])
 def test_a_config_json_of_another_program_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match="is not the record of a run"):
-        config.open_workdir(tmp_path)
+    with pytest.raises(UserError, match="is not the record of a run"), config.open_workdir(tmp_path):
+        pass
 
 
 def test_a_folder_without_a_run_has_nothing_to_evaluate(tmp_path):

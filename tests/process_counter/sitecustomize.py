@@ -8,10 +8,10 @@ import sys
 
 
 class ImportNoter:
-    """A finder of modules that finds none, but notes in a file when TensorFlow is looked for."""
+    """A finder of modules that finds none, but notes in a file when TensorFlow is imported."""
 
     def find_spec(self, name, path=None, target=None):
-        if name == "tensorflow":
+        if name == "tensorflow.python":  # The first thing that it imports; libraries look whether it is there at all.
             sys.meta_path.remove(self)
             with open(os.environ["TENSORFLOW_PROCESSES_FILE"], "a") as file:
                 file.write(f"{os.environ.get('PYTEST_CURRENT_TEST', 'outside of any test')}\n")

@@ -1,0 +1,49 @@
+"""The programs as people start them: a run and its evaluation, and what is told before TensorFlow is imported."""
+
+import os
+
+import pytest
+from programs import ROOT, assert_one_line, run
+
+from cae import config
+
+pytestmark = pytest.mark.e2e
+
+SMALL = ("--dataset=digits", "--width=4", "--latent_dim=4")
+
+
+def test_a_run_and_its_evaluation_leave_a_report_and_nothing_on_stderr(tmp_path):
+    flagfile = f"--flagfile={ROOT / 'configs/denoise.cfg'}"
+    code, out, err = run("train.py", flagfile, *SMALL, "--epochs=1", folder=tmp_path)
+    assert (code, err) == (0, "") and "epoch 1/1" in out
+    words = ("--tasks=denoise,reconstruct", "--noise=gaussian:0.5", "--rival_images=4")
+    code, out, err = run("eval.py", flagfile, *SMALL, *words, folder=tmp_path)
+    assert (code, err) == (0, "") and "report: runs/denoise/report/index.html" in out
+    report = tmp_path / "runs/denoise/report"
+    assert {"index.html", "results.json", "denoise.csv", "denoise.png"} <= {path.name for path in report.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("--epoch=3",), "train.py: Unknown command line flag 'epoch'. Did you mean"),
+        (("--flagfile=nowhere.cfg",), "nowhere.cfg"),
+        (("--dataset=mnits",), "unknown --dataset 'mnits' (did you mean 'mnist'?)"),
+    ],
+)
+def test_bad_input_is_one_line_and_tensorflow_is_not_imported_for_it(tmp_path, words, told):
+    """That import alone takes seconds."""
+    imported = tmp_path / "imported"
+    result = run("train.py", *words, folder=tmp_path, environment={"TENSORFLOW_PROCESSES_FILE": str(imported)})
+    assert_one_line(result, told)
+    assert not imported.exists()
+    assert not (tmp_path / "runs/default/config.json").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    workdir = tmp_path / "run"
+    with config.open_workdir(workdir):  # As a run that goes on in this process does.
+        before = sorted(os.listdir(workdir))
+        result = run("train.py", *SMALL, f"--workdir={workdir}", folder=tmp_path)
+        assert_one_line(result, "is being written by another run")
+        assert result[0] == 2 and sorted(os.listdir(workdir)) == before
