@@ -43,8 +43,8 @@ def wait_until(condition, process, seconds=120):
 
 
 def newest_step(workdir):
-    """The step of the newest checkpoint."""
-    return max(int(path.name.partition("step-")[2].partition(".")[0]) for path in workdir.glob("checkpoints/*step-*"))
+    """The step of the newest checkpoint that is whole."""
+    return max(int(path.stem.partition("step-")[2]) for path in workdir.glob("checkpoints/*step-*.sha256"))
 
 
 def finish(workdir):
