@@ -24,6 +24,13 @@ from cae.training.steps import make_measure, make_train_steps
 STEPS_PER_CALL = 10
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.DEFINE_list("designs", ["plain", "conv"], "What is trained, in turn: families of models, or 'plain'.")
+    flags.DEFINE_float("seconds", 100.0, "How long each design is trained.", lower_bound=1.0)
+
+
 def main() -> None:
     """Trains and measures every design, and prints a table."""
     settings, seconds = config.from_flags(), flags.FLAGS.seconds
@@ -96,7 +103,5 @@ def train(
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.DEFINE_list("designs", ["plain", "conv"], "What is trained, in turn: families of models, or 'plain'.")
-    flags.DEFINE_float("seconds", 100.0, "How long each design is trained.", lower_bound=1.0)
+    define_flags()
     program.run(main)

@@ -17,6 +17,12 @@ from cae.data import sources
 from cae.errors import UserError
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.DEFINE_string("row", None, "What is measured.")
+
+
 def main() -> None:
     """Gets ready, says so, and measures until stdin ends."""
     row = rows.ROWS[flags.FLAGS.row]
@@ -46,6 +52,5 @@ def answer(values: dict[str, Any]) -> None:
 MARK = "answer: "
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.DEFINE_string("row", None, "What is measured.")
+    define_flags()
     program.run(main)

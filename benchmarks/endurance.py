@@ -18,6 +18,15 @@ from cae.training.build import build_state
 from cae.training.steps import make_train_steps
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.FLAGS.set_default("dataset", "digits")
+    flags.FLAGS.set_default("width", 8)
+    flags.FLAGS.set_default("batch_size", 32)
+    flags.DEFINE_integer("steps", 10_000, "How many steps are taken.", lower_bound=100)
+
+
 def main() -> None:
     """Takes the steps and prints a line every tenth of them, and a last one."""
     memory.keep_freed()
@@ -48,9 +57,5 @@ def endure(settings: config.Config, steps: int) -> tuple[int, list[float]]:
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.FLAGS.set_default("dataset", "digits")
-    flags.FLAGS.set_default("width", 8)
-    flags.FLAGS.set_default("batch_size", 32)
-    flags.DEFINE_integer("steps", 10_000, "How many steps are taken.", lower_bound=100)
+    define_flags()
     program.run(main)

@@ -9,6 +9,11 @@ from cae.training.build import build_state
 from cae.training.steps import make_train_steps
 
 
+def define_flags() -> None:
+    """Defines the flags of this program, which are those of a run."""
+    config.define_flags()
+
+
 def main() -> None:
     """Does what train.py does until the first step is done."""
     settings = config.from_flags()
@@ -21,5 +26,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    config.define_flags()
+    define_flags()
     program.run(main)

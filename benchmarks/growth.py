@@ -42,6 +42,16 @@ BATCH_SIZE, EPOCHS = 128, 2
 MODEL = ("--model=conv", "--width=4", "--latent_dim=8", "--noise=gaussian:0.3", f"--batch_size={BATCH_SIZE}")
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.DEFINE_list("sizes", ["60000", "1000000"], "How many images the two sets have.")
+    flags.DEFINE_string("folder", None, "Where the sets are written and kept; a temporary folder unless said.")
+    flags.DEFINE_integer("steps", 300, "How many steps training takes.", lower_bound=2)
+    flags.DEFINE_integer("starts", 5, "How many times the first step is waited for, on each set.", lower_bound=1)
+    flags.DEFINE_integer("steps_an_epoch", None, "Says that this is one of the processes that are measured.")
+
+
 def main() -> None:
     """Measures and prints a table; or trains, where this is one of the processes that are measured."""
     values = flags.FLAGS
@@ -152,10 +162,5 @@ def print_table(measured: dict[int, tuple[float, float, float, float]]) -> None:
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.DEFINE_list("sizes", ["60000", "1000000"], "How many images the two sets have.")
-    flags.DEFINE_string("folder", None, "Where the sets are written and kept; a temporary folder unless said.")
-    flags.DEFINE_integer("steps", 300, "How many steps training takes.", lower_bound=2)
-    flags.DEFINE_integer("starts", 5, "How many times the first step is waited for, on each set.", lower_bound=1)
-    flags.DEFINE_integer("steps_an_epoch", None, "Says that this is one of the processes that are measured.")
+    define_flags()
     program.run(main)

@@ -35,6 +35,13 @@ SIZES = ("2", "4", "8", "16", "32", "64")
 Row = dict[str, Any]
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)
+    flags.DEFINE_list("sizes", list(SIZES), "How many numbers latent vectors have, one run each.")
+
+
 def main() -> None:
     """Trains and measures each size that is not yet there, and writes a table and a figure of all."""
     settings, workdir = config.from_flags(), Path(flags.FLAGS.workdir or "runs/latent_sizes").expanduser()
@@ -127,7 +134,5 @@ def drawn(model: str, rows: Sequence[Row]) -> "figures.Figure":
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.adopt_module_key_flags(config)
-    flags.DEFINE_list("sizes", list(SIZES), "How many numbers latent vectors have, one run each.")
+    define_flags()
     program.run(main)

@@ -21,6 +21,13 @@ from cae.tasks import outliers
 ROUNDS = 5
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.adopt_module_key_flags(config)
+    flags.DEFINE_integer("images", 8192, "How many test images a round takes.", lower_bound=1)
+
+
 def main() -> None:
     """Prints a line for the forward pass and for every score: images/s in the fastest round, and the ratio."""
     run = runs.load(config.workdir_from_flags())
@@ -68,7 +75,5 @@ def scored(detector: detectors.Detector, score: scores.Score) -> Callable[[np.nd
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.adopt_module_key_flags(config)
-    flags.DEFINE_integer("images", 8192, "How many test images a round takes.", lower_bound=1)
+    define_flags()
     program.run(main)

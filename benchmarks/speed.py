@@ -20,6 +20,12 @@ from cae import config, program
 ROUNDS = 3
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.DEFINE_list("rows", [], f"What is measured, all unless said: {', '.join(rows.ROWS)}.")
+
+
 def main() -> None:
     """Measures and prints a table."""
     names, settings = rows.check(flags.FLAGS.rows), config.from_flags()
@@ -101,6 +107,5 @@ def start_to_first_step(words: list[str]) -> float:
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.DEFINE_list("rows", [], f"What is measured, all unless said: {', '.join(rows.ROWS)}.")
+    define_flags()
     program.run(main)

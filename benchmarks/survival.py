@@ -50,6 +50,12 @@ class Trial:
     faults: tuple[str, ...] = ()
 
 
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_integer("trials", 100, "How many runs are killed.", lower_bound=1)
+    flags.DEFINE_integer("parallel", 2, "How many runs go on at a time.", lower_bound=1)
+
+
 def main() -> int:
     """Runs all trials and prints what became of them; returns 1 where one did not end as it should."""
     values = flags.FLAGS
@@ -183,6 +189,5 @@ def told(number: int, trial: Trial) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    flags.DEFINE_integer("trials", 100, "How many runs are killed.", lower_bound=1)
-    flags.DEFINE_integer("parallel", 2, "How many runs go on at a time.", lower_bound=1)
+    define_flags()
     program.run(main)

@@ -26,6 +26,13 @@ from cae.training.steps import make_measure, make_train_steps
 WAYS = {"plain": "plain, usual recipe", "plain_ours": "plain, our recipe", "conv": "conv, our recipe"}
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.DEFINE_list("ways", list(WAYS), "What is trained.")
+    flags.DEFINE_integer("plain_epochs", 4, "Epochs of the plain model.", lower_bound=1)
+
+
 def main() -> None:
     """Trains all and prints a line an epoch, then what the test images say."""
     memory.keep_freed()
@@ -95,7 +102,5 @@ def take(train_steps: Callable, batches: Iterator, steps: int) -> int:
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.DEFINE_list("ways", list(WAYS), "What is trained.")
-    flags.DEFINE_integer("plain_epochs", 4, "Epochs of the plain model.", lower_bound=1)
+    define_flags()
     program.run(main)

@@ -38,6 +38,13 @@ Point = tuple[float, float, dict[str, float]]
 """Epochs, seconds of training, what the test images say."""
 
 
+def define_flags() -> None:
+    """Defines the flags of this program: those of a run, and its own."""
+    config.define_flags()
+    flags.DEFINE_integer("recipe_epochs", 5, "Epochs of the example that are measured.", lower_bound=1)
+    flags.DEFINE_string("figure", "time_to_quality.png", "Where the figure goes.")
+
+
 def main() -> None:
     """Trains both, prints a table and draws a figure."""
     settings = dataclasses.replace(config.from_flags(), noise=NOISE, loss="cross_entropy")
@@ -134,8 +141,6 @@ def drawn(curves: dict[str, list[Point]]) -> figures.Figure:
 
 
 if __name__ == "__main__":
-    config.define_flags()
-    flags.DEFINE_integer("recipe_epochs", 5, "Epochs of the example that are measured.", lower_bound=1)
-    flags.DEFINE_string("figure", "time_to_quality.png", "Where the figure goes.")
     keras.utils.disable_interactive_logging()
+    define_flags()
     program.run(main)
