@@ -2,19 +2,24 @@
 
 import dataclasses
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from programs import run
+from benchmark_programs import call_benchmark
+from programs import assert_one_line
 
 from benchmarks import blocks, endurance, flops, rows, speed
 from cae import models
 from cae.config import Config
+from cae.data import sources
 from cae.errors import UserError
 from cae.metrics import find_loss
 
 MNIST = (28, 28, 1)
+
+SMALL = ("--dataset=digits", "--width=2", "--batch_size=16", "--noise=mask:0.5")
 
 
 def test_operations_of_the_default_model_are_those_worked_out_by_hand():
@@ -85,15 +90,47 @@ def test_a_long_run_is_traced_once():
     assert traces == 1 and len(memories) == 10 and min(memories) > 0
 
 
-def test_a_real_run_measures_and_says_what_it_leaves_out(tmp_path):
-    words = ("--dataset=digits", "--width=2", "--batch_size=16", "--noise=mask:0.5")
-    rows = "--rows=ours,waiting,torch_eager,product_numpy"
-    code, out, err = run("-m", "benchmarks.speed", *words, rows, folder=tmp_path)
-    assert code == 0, err
-    assert "our step, noise in the pipeline" in out and "start to first step" in out
-    (waited,) = (line for line in out.splitlines() if line.startswith("time that the step waits for data"))
-    assert all(0 < float(share.rstrip("%")) < 100 for share in waited.split()[-2:])
-    assert ("PyTorch, eager: left out, " in out) == (importlib.util.find_spec("torch") is None)
+@pytest.mark.e2e
+def test_a_real_run_measures_and_says_what_it_leaves_out(tmp_path, monkeypatch):
+    starts = []
+    monkeypatch.setattr(speed, "start_to_first_step", lambda words: starts.append(words) or 12.34)
+    code, out, err = call_benchmark("speed", *SMALL, "--rows=ours,torch_eager", "--workdir=run", folder=tmp_path)
+    assert code == 0 and err == "", err
+    assert [f"round {number} of 3, each in a second: ours " in out for number in (1, 2, 3)] == [True] * 3
+    (ours,) = (line.split() for line in out.splitlines() if line.startswith("our step, noise in the pipeline"))
+    # The ratio of our step to itself; no share where no matrix product was measured.
+    fastest, slowest, ratio, unit = ours[-4:]
+    assert float(fastest.replace(",", "")) >= float(slowest.replace(",", "")) > 0
+    assert (ratio, unit) == ("1.00", "images/s")
+    # Without PyTorch for want of it, with it for noise that it does not know.
+    missing = importlib.util.find_spec("torch") is None
+    assert f"PyTorch, eager: left out, {'torch is not installed' if missing else 'PyTorch'}" in out
+    # Processes get the settings, and neither the rows nor a run's folder.
+    assert out.endswith("start to first step: 12.3 s\n") and starts == [list(SMALL)]
+
+
+def test_the_first_step_is_timed_in_a_fresh_process(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(speed.subprocess, "run", lambda command, **_: commands.append(command))
+    assert 0 <= speed.start_to_first_step([*SMALL]) < 60
+    assert commands == [[sys.executable, "-m", "benchmarks.first_step", *SMALL]]
+    assert call_benchmark("first_step", *SMALL, folder=tmp_path) == (0, "", "")
+
+
+def test_waiting_is_a_part_of_a_rounds_time_and_a_product_has_its_operations():
+    settings = Config(dataset="digits", width=2, batch_size=16, noise="mask:0.5")
+    waited, seconds = rows.ROWS["waiting"].make(settings, sources.open_source(settings))()
+    assert 0 < waited < seconds
+    operations, seconds = rows.ROWS["product_numpy"].make(settings, None)()
+    # 2048 products and sums for each of 2048 x 2048 numbers.
+    assert operations == 2 * 2048**3 and seconds > 0
+
+
+@pytest.mark.parametrize(
+    "words, told", [(["--rows=torhc"], "--rows: 'torhc' is not known"), (["--width=0"], "--width=0")]
+)
+def test_bad_input_is_one_line(words, told, tmp_path):
+    assert_one_line(call_benchmark("speed", *words, folder=tmp_path), told)
 
 
 def test_settings_without_a_counterpart_are_refused():

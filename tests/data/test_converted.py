@@ -17,7 +17,7 @@ from PIL import Image
 
 import cae
 from cae.config import Config
-from cae.data import converted, noise, panel, pipeline, prepared, sources
+from cae.data import converted, lines, noise, panel, pipeline, prepared, sources
 from cae.data.records import Records
 from cae.errors import UserError, raised_in_graph
 
@@ -46,7 +46,7 @@ def written(settings):
     return sorted(Path(settings.records_dir).glob("*/*"))
 
 
-def test_a_set_is_written_once_and_reused(always, capfd, monkeypatch):
+def test_a_set_is_written_once_and_reused(always, written_apart, capfd, monkeypatch):
     source = sources.open_source(always)
     alike(source, sources.open_source(DIGITS))
     (folder,) = written(always)
@@ -63,9 +63,9 @@ def test_another_size_is_another_set(always):
     assert sorted(path.name.split("-")[0] for path in written(always)) == ["12x12x1", "12x12x3", "13x13x1"]
 
 
-def test_lines_are_still_judged(always):
+def test_lines_are_still_judged(always, few_lines):
     source = sources.open_source(dataclasses.replace(always, dataset="lines", image_size=None))
-    assert source.judge and source.streamed.images == 70_000
+    assert source.judge is lines.judge and source.streamed.images == 700
 
 
 def test_batches_are_bit_by_bit_those_of_images_in_memory(always, mirrored):
@@ -257,7 +257,6 @@ def test_a_folder_is_the_same_streamed_or_held(folder, always):
 
 def test_pictures_are_written_a_few_at_a_time(folder, always, monkeypatch):
     monkeypatch.setattr(sources, "AT_ONCE", 7)
-    monkeypatch.setattr(converted, "_apart", lambda work, *arguments: work(*arguments))
     held = Config(dataset=f"folder:{folder}", image_size=12)
     alike(sources.open_source(dataclasses.replace(always, dataset=held.dataset)), sources.open_source(held))
 
@@ -271,10 +270,10 @@ def test_a_folder_without_pictures_is_told_and_leaves_nothing(always, tmp_path):
     assert written(always) == []
 
 
-def test_mnist_is_the_same_streamed_or_held(tfds_dir, always):
-    held = Config(dataset="mnist", data_dir=tfds_dir)
-    streamed = dataclasses.replace(held, streaming="always", records_dir=always.records_dir)
-    alike(sources.open_source(streamed), sources.open_source(held))
+@pytest.mark.real_data
+def test_mnist_is_the_same_streamed_or_held(tfds_dir, mnist, always):
+    streamed = Config(dataset="mnist", data_dir=tfds_dir, streaming="always", records_dir=always.records_dir)
+    alike(sources.open_source(streamed), mnist)
 
 
 def test_records_go_beside_what_tfds_prepared(tmp_path):
@@ -287,7 +286,7 @@ def test_records_go_beside_what_tfds_prepared(tmp_path):
 # --- What goes wrong -------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_one_line(always, monkeypatch):
+def test_a_full_disk_is_one_line(always, written_apart, monkeypatch):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:

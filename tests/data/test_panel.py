@@ -176,7 +176,7 @@ def test_digits_are_fitted_to_the_shape_and_cut_to_as_many_as_are_wanted():
     assert not found["digits"][:, :, [0, 1, -2, -1]].any() and found["digits"].any(axis=(1, 2, 3)).all()
 
 
-def test_lines_are_fitted_too():
+def test_lines_are_fitted_too(few_lines):
     found, _ = panel.read_each(["lines"], None, (28, 28, 1), 5)
     assert found["lines"].shape == (5, 28, 28, 1) and found["lines"].any(axis=(1, 2, 3)).all()
 
@@ -222,6 +222,7 @@ def test_of_no_names_there_are_no_sets():
     assert panel.read_each([], None, (28, 28, 1), 2) == ({}, {})
 
 
+@pytest.mark.real_data
 def test_a_set_that_is_prepared_in_part_is_read(tfds_dir):
     # Here it has a test split and no other, which is too little to train on.
     found, skipped = panel.read_each(["fashion_mnist"], tfds_dir, (28, 28, 1), 50)

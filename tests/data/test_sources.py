@@ -183,25 +183,28 @@ def test_a_host_that_takes_the_call_and_never_answers_is_given_up(monkeypatch):
 # --- Real data -------------------------------------------------------------------------------------------------------
 
 
-def test_mnist_as_it_is(tfds_dir):
-    source = sources.open_source(Config(dataset="mnist", data_dir=tfds_dir))
-    assert [split.images for split in source.splits.values()] == [50_000, 5_000, 5_000, 10_000]
-    images, labels = source.read("test")
+@pytest.mark.real_data
+def test_mnist_as_it_is(mnist):
+    assert [split.images for split in mnist.splits.values()] == [50_000, 5_000, 5_000, 10_000]
+    images, labels = mnist.read("test")
     assert images.shape == (10_000, 28, 28, 1)
     # The official test set's counts of each digit.
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
+@pytest.mark.real_data
 def test_mnist_can_be_fitted_to_another_size(tfds_dir):
     source = sources.open_source(Config(dataset="mnist", data_dir=tfds_dir, image_size=32, channels=3))
     assert source.read("validation")[0].shape == (5_000, 32, 32, 3)
 
 
+@pytest.mark.real_data
 def test_a_prepared_copy_without_the_training_split_is_refused(tfds_dir):
     with pytest.raises(UserError, match=r"lacks the split 'train'; it has test"):
         sources.open_source(Config(dataset="fashion_mnist", data_dir=tfds_dir))
 
 
+@pytest.mark.real_data
 def test_omniglot_as_a_folder(shared):
     folder = shared / "data" / "images" / "omniglot"
     source = sources.open_source(Config(dataset=f"folder:{folder}"))
