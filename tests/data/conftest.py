@@ -1,11 +1,9 @@
-"""What several tests of data sets need: records that are written in this process, small sets, and MNIST read once."""
+"""What several tests of data sets need: records that are written in this process, and small sets."""
 
-import dataclasses
 import functools
 
 import pytest
 
-from cae.config import Config
 from cae.data import converted, lines, sources
 
 in_a_process_of_its_own = converted._apart
@@ -24,18 +22,15 @@ def written_apart(written_in_this_process, monkeypatch):
 
 
 @pytest.fixture
-def few_lines(monkeypatch):
-    """Makes the data set of drawn lines one of 700 images, not 70,000."""
-    monkeypatch.setattr(lines, "IMAGES", 700)
+def digits_once(monkeypatch):
+    """Has the embedded digits of a size enlarged once for all tests of a process."""
+    monkeypatch.setattr(sources, "_digits", _digits)
+
+
+_digits = functools.cache(sources._digits)
 
 
 @pytest.fixture
-def mnist(tfds_dir):
-    """MNIST in memory, each split read once for all tests of a process."""
-    return _mnist(tfds_dir)
-
-
-@functools.cache
-def _mnist(tfds_dir):
-    source = sources.open_source(Config(dataset="mnist", data_dir=tfds_dir))
-    return dataclasses.replace(source, read=functools.cache(source.read))
+def few_lines(monkeypatch):
+    """Makes the data set of drawn lines one of 700 images, not 70,000."""
+    monkeypatch.setattr(lines, "IMAGES", 700)

@@ -1,6 +1,8 @@
 """The benchmark of memory and start-up on sets that are small."""
 
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -53,14 +55,38 @@ def test_two_sets_are_written_trained_on_and_compared(tmp_path, monkeypatch):
     assert "images written" not in out and out.splitlines()[-2].split()[-2:] == ["2.000", "2.000"]
 
 
-@pytest.mark.e2e
-def test_memory_is_that_of_a_process_that_trains_for_so_many_steps(tmp_path):
+WRITER = r"""
+import pathlib, sys
+(workdir,) = (word.partition("=")[2] for word in sys.argv if word.startswith("--workdir="))
+folder = pathlib.Path(workdir)
+folder.mkdir()
+(folder / "metrics.jsonl").write_text('{"memory_mib": 9.5}\n{"memory_mib": 7.5}\n')
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def test_training_is_measured_in_a_process_and_takes_so_many_steps(tmp_path, monkeypatch):
     path = growth.generated(tmp_path / "200", 200)
+    code, commands, real = 0, [], subprocess.Popen
+
+    def popen(command, **options):
+        commands.append(command)
+        return real([command[0], "-c", WRITER, str(code), *command[1:]], **options)
+
+    monkeypatch.setattr(growth.subprocess, "Popen", popen)
     most, end = growth.trained(path, tmp_path / "run", 4)
-    # TensorFlow alone takes some hundred MiB, and no process has more at its end than it ever had.
-    assert 100 < end <= most * 1.01
+    assert most > 1 and end == 7.5
+    code = 3
+    with pytest.raises(UserError, match=r"training on .*200 ended with code 3"):
+        growth.trained(path, tmp_path / "run", 4)
+    # The same command in this process: four steps, in two epochs.
+    (_, option, module, *words), _ = commands
+    assert (option, module) == ("-m", "benchmarks.growth")
+    shutil.rmtree(tmp_path / "run")
+    ended, _, err = call_benchmark("growth", *words, folder=tmp_path)
+    assert ended == 0 and err == "", err
     epochs = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [each["step"] for each in epochs] == [2, 4]
+    assert [each["step"] for each in epochs] == [2, 4] and epochs[-1]["memory_mib"] > 100
 
 
 def test_the_first_step_is_timed_in_a_fresh_process(tmp_path, monkeypatch):

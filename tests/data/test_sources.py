@@ -184,9 +184,10 @@ def test_a_host_that_takes_the_call_and_never_answers_is_given_up(monkeypatch):
 
 
 @pytest.mark.real_data
-def test_mnist_as_it_is(mnist):
-    assert [split.images for split in mnist.splits.values()] == [50_000, 5_000, 5_000, 10_000]
-    images, labels = mnist.read("test")
+def test_mnist_as_it_is(tfds_dir):
+    source = sources.open_source(Config(dataset="mnist", data_dir=tfds_dir))
+    assert [split.images for split in source.splits.values()] == [50_000, 5_000, 5_000, 10_000]
+    images, labels = source.read("test")
     assert images.shape == (10_000, 28, 28, 1)
     # The official test set's counts of each digit.
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -1,11 +1,14 @@
 """The programs on data sets that are streamed."""
 
+import functools
 import json
 import os
 from unittest import mock
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from programs import assert_one_line, call
 
 import cae
@@ -19,15 +22,29 @@ QUICK = ("--image_size=12", "--width=4", "--latent_dim=4", "--noise=gaussian:0.3
 DIGITS = ("--dataset=digits", *QUICK)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Leaves out what takes long and is no matter of how images are read: drawing, enlarging, another process."""
+
+    def save(figure, file, **_):
+        Image.new("L", (1, 1)).save(file, "png")
+
+    with (
+        mock.patch.object(Figure, "savefig", save),
+        mock.patch.object(sources, "_digits", functools.cache(sources._digits)),
+        mock.patch.object(converted, "_apart", lambda work, *arguments: work(*arguments)),
+    ):
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A run on the embedded digits in memory, and one that streams them."""
     folder = tmp_path_factory.mktemp("streamed")
     always = ("--streaming=always", "--records_dir=records", "--strategy=single")
-    with mock.patch.object(converted, "_apart", lambda work, *arguments: work(*arguments)):
-        for words in (("--workdir=held",), ("--workdir=streamed", *always)):
-            code, out, err = call("train.py", *DIGITS, *words, folder=folder)
-            assert code == 0 and err == "", err
+    for words in (("--workdir=held",), ("--workdir=streamed", *always)):
+        code, out, err = call("train.py", *DIGITS, *words, folder=folder)
+        assert code == 0 and err == "", err
     assert "digits is not held in memory but streamed from records/digits/12x12x1-" in out
     return folder
 
@@ -50,10 +67,10 @@ def test_a_run_goes_on_either_way(folder):
 
 
 def test_an_evaluation_is_the_same_either_way(folder, monkeypatch):
-    # What is looked at again and again, and what is drawn of it, is no matter of how images are read.
+    # What is done again and again with what was read is no matter of how it was read.
     for module, name, count in ((codes, "RESTARTS", 10), (latents, "MAPPED", 150), (outliers, "HALVES", 20)):
         monkeypatch.setattr(module, name, count)
-    tasks = ("--tasks=latents,outliers", "--outlier_datasets=", "--outlier_images=50")
+    tasks = ("--tasks=latents,outliers", "--outlier_datasets=", "--outlier_images=50", "--max_examples=1")
     results = []
     for streaming in ("always", "never"):
         words = ("--workdir=held", *tasks, f"--streaming={streaming}", "--records_dir=records")
@@ -77,7 +94,7 @@ def test_ones_own_records_are_trained_on_and_evaluated(tmp_path):
     words = ("--dataset=records:own", *QUICK[1:], "--workdir=run")
     code, out, err = call("train.py", *words, folder=tmp_path)
     assert code == 0 and err == "" and "records:own is not held in memory but streamed from own" in out, err
-    code, out, err = call("eval.py", "--workdir=run", "--tasks=reconstruct", folder=tmp_path)
+    code, out, err = call("eval.py", "--workdir=run", "--tasks=reconstruct", "--max_examples=1", folder=tmp_path)
     assert code == 0 and err == "" and "report: run/report/index.html" in out, err
     # Other images under the same name are another set.
     images, labels = source.read("train")
