@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +311,29 @@ def test_a_full_disk_is_one_line(always, written_apart, monkeypatch):
     monkeypatch.setattr(converted.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"--dataset=digits take 0.0 GiB, and .* has 0.0 GiB left; --records_dir names"):
         sources.open_source(always)
+
+
+def test_an_error_goes_from_the_process_that_writes_to_the_one_that_waits(monkeypatch):
+    monkeypatch.setattr(converted, "_end_with_parent", lambda: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    answers = []
+
+    def ended(error=None):
+        def work(*arguments):
+            assert arguments == (1, 2) and os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+            if error:
+                raise error
+
+        converted._answer(types.SimpleNamespace(send=answers.append), work, (1, 2))
+        return answers.pop()
+
+    assert ended() is None
+    assert ended(UserError("--records_dir is full")) == "--records_dir is full"
+    assert ended(tf.errors.DataLossError(None, None, "corrupted record\nat 7")) == "DataLossError: corrupted record"
+    # A fault of the code is no answer, and keeps its traceback.
+    with pytest.raises(ValueError, match="a fault"):
+        ended(ValueError("a fault"))
+    assert answers == []
 
 
 def test_a_place_that_cannot_be_written_is_one_line(always, tmp_path):
