@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -181,6 +182,43 @@ def command_of(path):
     return shlex.split(line.partition(" (")[0])
 
 
+PATH = re.compile(r"(?:cae|configs|benchmarks|tests|docs)/[\w/.-]+")
+
+OTHERS_FLAGS = {"requeue", "signal", "help"}
+"""Slurm's, and absl's."""
+
+
+def benchmarks():
+    """The names of the benchmarks that are programs."""
+    return [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py")) if "program.run(" in path.read_text()]
+
+
+@functools.cache
+def flags_of_all():
+    """The names of the flags of all programs."""
+    found = set(OTHERS_FLAGS)
+    for module in (
+        train_program,
+        eval_program,
+        *(importlib.import_module(f"benchmarks.{name}") for name in benchmarks()),
+    ):
+        with only_flags_of(module) as values:
+            found |= set(values)
+    return found
+
+
+def missing_names(text, known_flags):
+    """The files, and the flags of no program, that sentences name but that are not there."""
+    found = []
+    for code in INLINE.findall(without_fences(text)):
+        if PATH.fullmatch(code) and not (ROOT / code).exists():
+            found.append(code)
+        if code.startswith("--"):
+            words = [word for word in code.split() if word.startswith("--")]
+            found += [word for word in words if word[2:].partition("=")[0] not in known_flags]
+    return found
+
+
 # --- Snippets ---------------------------------------------------------------------------------------------------------
 
 
@@ -229,11 +267,15 @@ def test_commands_can_be_read_by_their_programs(path):
 
 def test_every_program_and_benchmark_is_documented():
     commands = [" ".join(words) for path in DOCUMENTS for words in commands_in(path.read_text())]
-    programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "program.run(main)" in path.read_text()}
-    # These are started by others.
-    wanted = [f"-m benchmarks.{name}" for name in programs - {"contestant", "first_step"}]
+    # The two that are left out are started by others.
+    wanted = [f"-m benchmarks.{name}" for name in benchmarks() if name not in ("contestant", "first_step")]
     missing = [each for each in ("train.py", "eval.py", *wanted) if not any(each in command for command in commands)]
     assert len(wanted) >= 9 and missing == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_and_flags_that_are_named_are_there(path):
+    assert missing_names(path.read_text(), flags_of_all()) == []
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -271,6 +313,14 @@ def test_what_links_nowhere_is_found(tmp_path):
     assert broken_links(text, tmp_path) == []
     for target in ("gone.png", "other.md#no-heading", "#there", "gone.md#here"):
         assert broken_links(f"{text}[e]({target})", tmp_path) == [target]
+
+
+def test_a_name_of_nothing_is_found():
+    text = "`cae/config.py` and `configs/` `--epochs=3 --width=2` `epochs/cae`"
+    assert missing_names(text, {"epochs", "width"}) == []
+    assert missing_names(f"{text} `cae/confing.py` `--epochs=3 --with=2`", {"epochs", "width"}) == [
+        "cae/confing.py", "--with=2",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
