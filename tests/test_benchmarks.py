@@ -1,5 +1,6 @@
-"""The sweep over latent sizes."""
+"""How benchmarks start, and the sweep over latent sizes."""
 
+import ast
 import csv
 import dataclasses
 import json
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from benchmark_programs import call_benchmark
 from PIL import Image
-from programs import assert_one_line
+from programs import ROOT, assert_one_line
 from sklearn.decomposition import PCA
 
 from benchmarks import latent_sizes, series
@@ -18,6 +19,17 @@ from cae.data import sources
 from cae.errors import UserError
 
 QUICK = ("--dataset=digits", "--image_size=12", "--width=4", "--epochs=1")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_is_started_as_a_program_defines_its_flags_before_it_runs(path):
+    """Tests call main() with the flags of define_flags(): in real use the module's last lines do."""
+    functions = {each.name for each in ast.parse(path.read_text()).body if isinstance(each, ast.FunctionDef)}
+    last = ast.parse(path.read_text()).body[-1]
+    started = isinstance(last, ast.If) and ast.unparse(last.test) == "__name__ == '__main__'"
+    assert started == ("main" in functions) == ("define_flags" in functions)
+    if started:
+        assert [ast.unparse(each) for each in last.body][-2:] == ["define_flags()", "program.run(main)"]
 
 
 def sweep(*words, folder):

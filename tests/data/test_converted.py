@@ -365,6 +365,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_conversion_leaves_nothing_and_starts_again(always, tmp_path, how):
     (tmp_path / "slow.py").write_text(SLOW)
