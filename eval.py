@@ -28,7 +28,7 @@ with epy.lazy_imports():
     from cae.latents import mixing
     from cae.outliers import detector as detectors
     from cae.report import cleaned, history, page, screened
-    from cae.tasks import clean, fitted, own, screen, subject
+    from cae.tasks import clean, fitted, own, screen, subject, tuning
     from cae.training import summaries
 
 
@@ -52,6 +52,26 @@ def define_flags() -> None:
     flags.DEFINE_integer("max_examples", 10, "How many images figures show.", lower_bound=1, upper_bound=100)
     flags.DEFINE_integer(
         "rival_images", 1000, "How many test images methods without learning are tried on.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "baseline_tuning_images", 64, "How many validation images those methods are tuned on.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "cache_dir", None, "Where their best settings are cached; $XDG_CACHE_HOME/cae or ~/.cache/cae unless said."
+    )
+    flags.DEFINE_integer(
+        "kmeans_n_init",
+        None,
+        "How often k-means is begun; as time allows unless said.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "tsne_images", tasks.TSNE_IMAGES, "How many images are on maps of latent vectors; 0 leaves out that by t-SNE."
+    )
+    flags.register_validator(
+        "tsne_images",
+        lambda count: count == 0 or count >= tasks.LEAST_TSNE_IMAGES,
+        f"must be 0, for no t-SNE, or at least {tasks.LEAST_TSNE_IMAGES}",
     )
     flags.DEFINE_float("alpha", None, f"The rate of false alarms that outliers may cost; {thresholds.DEFAULT_ALPHA}.")
     flags.DEFINE_string("score", next(iter(scores.SCORES)), f"How odd an image is: {', '.join(scores.SCORES)}.")
@@ -123,6 +143,10 @@ def evaluate(
         max_examples=values.max_examples,
         others=rivals,
         rival_images=values.rival_images,
+        baseline_tuning_images=values.baseline_tuning_images,
+        cache_dir=Path(values.cache_dir).expanduser() if values.cache_dir else tuning.default_cache_dir(),
+        kmeans_n_init=values.kmeans_n_init,
+        tsne_images=values.tsne_images,
         screening=screening(run, source, said) if "outliers" in chosen else None,
         interpolation=subject.Interpolation(degrees, values.pairs, run.settings.seed, source.judge),
     )

@@ -25,7 +25,8 @@ RESTARTS, FEWEST_RESTARTS = 100, 10
 QUICK = 50_000 * 32 * 10
 """Vectors times dimensions times clusters up to which there is time for all `RESTARTS`."""
 
-PERPLEXITY = 30.0
+PERPLEXITY, TSNE_ITERATIONS = 30.0, 1000
+"""Of t-SNE; scikit-learn's own defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +71,28 @@ def _classifier(train: Codes, strength: float) -> Pipeline:
     return make_pipeline(StandardScaler(), regression).fit(train.vectors, train.labels)
 
 
-def cluster(train: Codes, test: Codes, whiten: bool) -> Clustering:
+def cluster(train: Codes, test: Codes, whiten: bool, n_init: int | None = None) -> Clustering:
     """Clusters training codes without their labels, and says how well that tells test images' classes apart.
 
-    k-means with a cluster a class, the best of `RESTARTS`; then the matching of clusters with classes, one to one, that
-    is right for most test images (Kuhn 1955): the measure of Berthelot, Raffel, Roy and Goodfellow 2018, section 5.2.
-    They whiten the codes before, which makes every direction as important as any other.
+    k-means with a cluster a class, the best of several starts; then the matching of clusters with classes, one to one,
+    that is right for most test images (Kuhn 1955): the measure of Berthelot, Raffel, Roy and Goodfellow 2018, section
+    5.2. They whiten the codes before, which makes every direction as important as any other.
+
+    Args:
+      train: Codes to cluster.
+      test: Codes to assign to clusters.
+      whiten: Whether principal components are scaled to unit variance before.
+      n_init: How often k-means is begun, from random codes; None for `RESTARTS`, or as many as are quick.
+
+    Returns:
+      The test codes' clusters beside their classes.
     """
     vectors, tried, clusters = train.vectors, test.vectors, len(np.unique(train.labels))
     if whiten:
         whitener = whitening(vectors)
         vectors, tried = whitener.transform(vectors), whitener.transform(tried)
-    restarts = int(np.clip(RESTARTS * QUICK // (vectors.size * clusters), FEWEST_RESTARTS, RESTARTS))
+    quick = np.clip(RESTARTS * QUICK // (vectors.size * clusters), FEWEST_RESTARTS, RESTARTS)
+    restarts = n_init or int(quick)
     found = _apart(joblib.delayed(_k_means)(vectors, clusters, seed) for seed in range(restarts))
     best = min(found, key=lambda each: each.inertia_)
     confusion = np.zeros((clusters, 1 + max(train.labels.max(), test.labels.max())), np.int64)
@@ -141,18 +152,25 @@ def usage(vectors: np.ndarray) -> dict[str, float]:
     }
 
 
-def maps(vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns where vectors [n, dims] lie on maps of two dimensions, each [n, 2], by the name of the method.
+def maps(vectors: np.ndarray, t_sne: bool = True) -> dict[str, np.ndarray]:
+    """Returns where vectors lie on maps of two dimensions, the same for the same vectors.
 
-    The same for the same vectors. PCA keeps the directions of most variance; t-SNE keeps who is near whom (van der
-    Maaten and Hinton 2008).
+    PCA keeps the directions of most variance; t-SNE keeps who is near whom (van der Maaten and Hinton 2008).
+
+    Args:
+      vectors: Latent vectors, [n, dims].
+      t_sne: Whether there is a map by t-SNE, which takes seconds.
+
+    Returns:
+      Points, [n, 2], by the name of the method, PCA first.
     """
     centred = vectors - vectors.mean(axis=0)
+    methods = {"PCA": PCA(2, svd_solver="full").fit_transform} | ({"t-SNE": _t_sne} if t_sne else {})
     if not centred.any():
-        return {name: np.zeros((len(vectors), 2)) for name in ("PCA", "t-SNE")}
+        return {name: np.zeros((len(vectors), 2)) for name in methods}
     if centred.shape[1] == 1:
         centred = np.pad(centred, ((0, 0), (0, 1)))  # A line is drawn as one.
-    return {"PCA": PCA(2, svd_solver="full").fit_transform(centred), "t-SNE": _t_sne(centred)}
+    return {name: method(centred) for name, method in methods.items()}
 
 
 def _t_sne(vectors: np.ndarray) -> np.ndarray:
@@ -161,7 +179,7 @@ def _t_sne(vectors: np.ndarray) -> np.ndarray:
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     # From a line it would never leave that line.
     start = "pca" if vectors[:, 1:].any() else "random"
-    method = TSNE(2, perplexity=perplexity, init=start, random_state=0)
+    method = TSNE(2, perplexity=perplexity, init=start, max_iter=TSNE_ITERATIONS, random_state=0)
     return _apart([joblib.delayed(method.fit_transform)(vectors)])[0]
 
 

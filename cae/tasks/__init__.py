@@ -39,6 +39,9 @@ TASKS = {
 MOST_BETWEEN = 12
 """How many pictures of one's own interpolation takes."""
 
+TSNE_IMAGES, LEAST_TSNE_IMAGES = 2000, 5
+"""Test images on the maps of latent vectors: as many as take t-SNE seconds, and as few as have neighbors."""
+
 CLEAN = "none"
 """The name of no noise at all: what does a denoiser do where there is nothing to mend?"""
 

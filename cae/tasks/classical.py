@@ -6,7 +6,7 @@ To add a method, write `(image, **setting) -> image` and name it in `METHODS` wi
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import joblib
@@ -107,21 +107,63 @@ def best_setting(method: Method, clean: np.ndarray, noisy: np.ndarray) -> Settin
     return max(method.settings(), key=psnr)
 
 
-def attempt(name: str, clean: np.ndarray, noisy: np.ndarray, tried: np.ndarray) -> Attempt:
-    """Cleans the images `tried` by a method whose setting is the best for the pairs of clean and noisy ones."""
+def attempt(
+    name: str, clean: np.ndarray, noisy: np.ndarray, tried: np.ndarray, setting: Setting | None = None
+) -> Attempt:
+    """Cleans images by a method at its best setting.
+
+    Args:
+      name: One of `METHODS`.
+      clean: Images to choose the setting by, [n, height, width, channels] in 0..1.
+      noisy: The same images with noise.
+      tried: The images to clean, [m, height, width, channels].
+      setting: The best setting, where it is known; it is searched otherwise.
+
+    Returns:
+      The cleaned images and how long cleaning took, without the search.
+    """
     method = METHODS[name]
-    setting = best_setting(method, clean, noisy)
+    if setting is None:
+        setting = best_setting(method, clean, noisy)
     start = time.perf_counter()
     cleaned = run(method, setting, tried)
     return Attempt(name, setting, cleaned, time.perf_counter() - start)
 
 
-def attempts(columns: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[list[Attempt]]:
-    """Returns the attempts of every method at every column: (clean, noisy: to tune on; tried: to clean).
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """Images under one noise, all [n, height, width, channels] in 0..1.
 
-    A method is tuned for each column anew. All processors work on it, each at one method and column at a time.
+    Attributes:
+      clean: Images to tune the methods on.
+      noisy: The same images with noise.
+      tried: Noisy images to clean.
+      settings: Each method's best setting by name, where they are known.
+    """
+
+    clean: np.ndarray
+    noisy: np.ndarray
+    tried: np.ndarray
+    settings: Mapping[str, Setting] | None = None
+
+
+def attempts(columns: Iterable[Column]) -> list[list[Attempt]]:
+    """Cleans the images of every column by every method.
+
+    A method is tuned for each column anew, unless its setting is known. All processors work on it, each at one method
+    and column at a time.
+
+    Args:
+      columns: What to tune on and what to clean.
+
+    Returns:
+      For each column the attempts of all methods, in the order of `METHODS`.
     """
     columns = list(columns)
-    work = (joblib.delayed(attempt)(name, *column) for column in columns for name in METHODS)
+    work = (
+        joblib.delayed(attempt)(name, each.clean, each.noisy, each.tried, each.settings and each.settings[name])
+        for each in columns
+        for name in METHODS
+    )
     done = joblib.Parallel(n_jobs=-1)(work)
     return [done[start : start + len(METHODS)] for start in range(0, len(done), len(METHODS))]

@@ -12,11 +12,9 @@ from cae.latents.codes import Clustering, Codes
 from cae.report.figures import mosaic, scatter, spectrum
 from cae.report.page import Row, Section
 from cae.report.projector import Projection
+from cae.tasks import TSNE_IMAGES
 from cae.tasks.classifier import can_learn
 from cae.tasks.subject import Subject, captions, chosen, examples, measure
-
-MAPPED = 2000
-"""Test images on the maps, which take seconds."""
 
 PROJECTED = 5000
 """Test images in TensorBoard's projector."""
@@ -49,7 +47,7 @@ def run(subject: Subject) -> Section:
     train, test = encoded(subject, "train"), encoded(subject, "test")
     told = None
     if can_learn(train.labels, subject.class_names):
-        told = tell_classes(train, encoded(subject, "validation"), test)
+        told = tell_classes(train, encoded(subject, "validation"), test, subject.kmeans_n_init)
     accuracies, clustering = told if told else ({}, None)
     pca = linear.fit(subject.read("train")[0], train.vectors.shape[1])
     mse = float(measure(subject, None)["mse"].mean(dtype="float64"))
@@ -66,11 +64,7 @@ def run(subject: Subject) -> Section:
         | {"latent_dim": train.vectors.shape[1]}
         | used,
         figures={
-            "latents": (
-                f"Where the latent vectors of {min(MAPPED, len(test))} test images lie: along the two directions of"
-                " most variance, and by who is near whom",
-                map_figure(subject, test),
-            ),
+            "latents": (map_caption(subject, test), map_figure(subject, test)),
             "latents_pca": (
                 f"Test images; what the model's {train.vectors.shape[1]} numbers make of them; and"
                 f" {pca.n_components_} principal components",
@@ -96,13 +90,18 @@ def encoded(subject: Subject, split: str) -> Codes:
     return Codes(np.concatenate(vectors), subject.read(split)[1])
 
 
-def tell_classes(train: Codes, validation: Codes, test: Codes) -> tuple[dict[str, float], Clustering]:
-    """Returns how well the vectors tell classes apart, by a classifier and by clusters, and the whitened clusters."""
-    whitened = codes.cluster(train, test, whiten=True)
+def tell_classes(
+    train: Codes, validation: Codes, test: Codes, n_init: int | None = None
+) -> tuple[dict[str, float], Clustering]:
+    """Returns how well the vectors tell classes apart, by a classifier and by clusters, and the whitened clusters.
+
+    n_init: how often k-means is begun, as `codes.cluster` takes it.
+    """
+    whitened = codes.cluster(train, test, True, n_init)
     return {
         "linear_accuracy": codes.linear_accuracy(train, validation, test),
         "cluster_accuracy": whitened.accuracy,
-        "cluster_accuracy_raw": codes.cluster(train, test, whiten=False).accuracy,
+        "cluster_accuracy_raw": codes.cluster(train, test, False, n_init).accuracy,
         "cluster_restarts": whitened.restarts,
     }, whitened
 
@@ -158,10 +157,24 @@ def cluster_rows(subject: Subject, found: Clustering | None) -> list[Row]:
     ]
 
 
+def map_caption(subject: Subject, test: Codes) -> str:
+    """Returns what the maps show."""
+    near = ", and by who is near whom" if subject.tsne_images else ""
+    return (
+        f"Where the latent vectors of {len(_mapped(subject, test))} test images lie: along the two directions of most"
+        f" variance{near}"
+    )
+
+
 def map_figure(subject: Subject, test: Codes) -> Figure:
     """Draws where some test images' vectors lie, coloured by class."""
-    positions = _spread(len(test), MAPPED)
-    return scatter(codes.maps(test.vectors[positions]), captions(subject, positions))
+    positions = _mapped(subject, test)
+    maps = codes.maps(test.vectors[positions], t_sne=subject.tsne_images > 0)
+    return scatter(maps, captions(subject, positions))
+
+
+def _mapped(subject: Subject, test: Codes) -> Sequence[int]:
+    return _spread(len(test), subject.tsne_images or TSNE_IMAGES)
 
 
 def pca_figure(subject: Subject, pca: PCA) -> Figure:

@@ -12,11 +12,9 @@ from cae.metrics import QUALITIES
 from cae.tasks import CLEAN, classical
 from cae.tasks.classifier import Classifier, can_learn
 from cae.tasks.subject import Subject
+from cae.tasks.tuning import TuningCache
 
 NOISY, OURS = "noisy input", "this model"
-
-TUNED_ON = 64
-"""Validation images that a method without learning has its setting chosen by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,18 +95,30 @@ def covers(trained: noise.Recipe | None, tried: noise.Recipe | None) -> bool:
 def _without_learning(
     subject: Subject, columns: Sequence[str], classifier: Classifier | None, specimen: int
 ) -> Iterator[list[Cell]]:
-    count = subject.rival_images
-    tests = [_first(subject, "test", column, count) for column in columns]
-    tuning = [_first(subject, "validation", column, TUNED_ON) for column in columns]
-    work = [(known["image"], known["noisy"], test["noisy"]) for known, test in zip(tuning, tests)]
-    for column, test, attempts in zip(columns, tests, classical.attempts(work)):
-        cells = []
-        for each in attempts:
-            tally = _Tally(classifier, specimen)
-            tally.add(test, each.cleaned, each.seconds)
-            setting = ", ".join(f"{name}={value}" for name, value in each.setting.items())
-            cells.append(tally.cell(each.method, column, None, setting))
-        yield cells
+    cache = TuningCache(subject.cache_dir)
+    tests = [_first(subject, "test", column, subject.rival_images) for column in columns]
+    tuning = [_first(subject, "validation", column, subject.baseline_tuning_images) for column in columns]
+    pairs = [(each["image"], each["noisy"]) for each in tuning]
+    known = [cache.read(*each) for each in pairs]
+    work = [classical.Column(*each, test["noisy"], settings) for each, test, settings in zip(pairs, tests, known)]
+    for column, test, each, settings, attempts in zip(columns, tests, pairs, known, classical.attempts(work)):
+        if settings is None:
+            cache.write(*each, {made.method: made.setting for made in attempts})
+        yield [_tallied(test, column, made, classifier, specimen) for made in attempts]
+
+
+def _tallied(
+    test: dict[str, np.ndarray],
+    column: str,
+    made: classical.Attempt,
+    classifier: Classifier | None,
+    specimen: int,
+) -> Cell:
+    """Returns the cell of a method without learning."""
+    tally = _Tally(classifier, specimen)
+    tally.add(test, made.cleaned, made.seconds)
+    setting = ", ".join(f"{name}={value}" for name, value in made.setting.items())
+    return tally.cell(made.method, column, None, setting)
 
 
 def _first(subject: Subject, split: str, column: str, count: int) -> dict[str, np.ndarray]:

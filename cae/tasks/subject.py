@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from cae.data.noise import Recipe
 from cae.metrics import QUALITIES
 from cae.outliers.detector import Detector
 from cae.report.page import Row
+from cae.tasks import TSNE_IMAGES
 
 Batches = Callable[..., tf.data.Dataset]
 """(split, corruption or nothing, positions or nothing for all) to batches, the same noise every time."""
@@ -61,8 +63,11 @@ class Subject:
 
     `batches` gives a split's batches, `read` its images and labels; `noises` is what denoising is tried on, as
     `noise.parse` takes them, the first of them in most detail; `class_names` is empty where images are unlabelled;
-    `max_examples` is how many of them figures show, and `rival_images` on how many methods without learning are tried;
-    `screening` is what outlier detection is tried with, `interpolation` what interpolation is.
+    `max_examples` is how many of them figures show, and `rival_images` on how many methods without learning are tried,
+    after they were tuned on `baseline_tuning_images` of the validation split, with `cache_dir` for what was chosen;
+    `kmeans_n_init` is how often k-means is begun, nothing for what time allows, and `tsne_images` how many images are
+    on the maps of latent vectors, 0 for a map without t-SNE; `screening` is what outlier detection is tried with,
+    `interpolation` what interpolation is.
     """
 
     trained: Trained
@@ -73,6 +78,10 @@ class Subject:
     max_examples: int
     others: Mapping[str, Trained] = dataclasses.field(default_factory=dict)
     rival_images: int = 0
+    baseline_tuning_images: int = 64
+    cache_dir: Path | None = None
+    kmeans_n_init: int | None = None
+    tsne_images: int = TSNE_IMAGES
     screening: Screening | None = None
     interpolation: Interpolation | None = None
 

@@ -6,6 +6,12 @@ from cae.latents import codes, linear
 from cae.latents.codes import Codes
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """As few iterations as scikit-learn's t-SNE takes."""
+    monkeypatch.setattr(codes, "TSNE_ITERATIONS", 250)
+
+
 def clusters(random, count, labels=3, dims=4):
     """Points around corners that are far from each other, and the corner of each."""
     names = np.arange(count) % labels
@@ -28,11 +34,14 @@ def test_there_are_no_more_components_than_pixels_or_images(random):
     assert linear.reconstructed(linear.fit(images, 100), images[:2]).shape == (2, 3, 2, 1)
 
 
+@pytest.mark.real_data
 def test_components_of_real_digits_have_their_known_error(tfds_dir):
     builder, shape = prepared.builder("mnist", tfds_dir), (28, 28, 1)
     train, test = (prepared.read(builder, split, shape)[0] for split in ("train[:50000]", "test"))
-    assert linear.pca_error(train, test, 32) == pytest.approx(0.0168, abs=5e-5)
-    assert linear.pca_error(train, test, 2) == pytest.approx(0.0557, abs=5e-5)
+    pca = linear.fit(train, 32)
+    assert linear.error(pca, test) == pytest.approx(0.0168, abs=5e-5)
+    pca.components_ = pca.components_[:2]  # The first two are the same whatever number is fitted.
+    assert linear.error(pca, test) == pytest.approx(0.0557, abs=5e-5)
 
 
 def test_classes_that_lie_apart_are_told_and_chance_is_chance(random):
@@ -57,12 +66,31 @@ def test_the_regularisation_is_chosen_on_validation_codes(random):
 
 
 @pytest.mark.parametrize("whiten", [True, False])
-def test_clusters_are_matched_with_classes_whatever_their_order(whiten, random, monkeypatch):
-    monkeypatch.setattr(codes, "RESTARTS", 10)
-    found = codes.cluster(clusters(random, 120), clusters(random, 60), whiten)
+def test_clusters_are_matched_with_classes_whatever_their_order(whiten, random):
+    found = codes.cluster(clusters(random, 120), clusters(random, 60), whiten, n_init=10)
     assert found.accuracy == 1 and found.restarts == 10
     np.testing.assert_array_equal(found.confusion, 20 * np.eye(3))
     np.testing.assert_array_equal(found.matches, [0, 1, 2])
+
+
+def test_k_means_is_begun_less_often_where_it_takes_long(random, monkeypatch):
+    begun = []
+
+    def counted(vectors, count, seed):
+        begun.append(seed)
+        return k_means(vectors, count, seed)
+
+    k_means = codes._k_means
+    monkeypatch.setattr(codes, "_k_means", counted)
+    few = clusters(random, 120)
+    # 120 vectors of 4 numbers in 3 clusters: 1,440 in all, of which QUICK is a quarter.
+    monkeypatch.setattr(codes, "QUICK", 360)
+    assert codes.cluster(few, few, whiten=False).restarts == len(begun) == 25
+    monkeypatch.setattr(codes, "QUICK", 1)
+    assert codes.cluster(few, few, whiten=False).restarts == codes.FEWEST_RESTARTS
+    begun.clear()
+    assert codes.cluster(few, few, whiten=False, n_init=2).restarts == len(begun) == 2
+    assert begun == [0, 1]
 
 
 def test_the_best_matching_is_not_the_greedy_one():
@@ -75,17 +103,15 @@ def test_the_best_matching_is_not_the_greedy_one():
     np.testing.assert_array_equal(confusion, [[7, 1, 0], [0, 1, 5]])
 
 
-def test_whitening_finds_classes_along_a_small_direction(random, monkeypatch):
-    monkeypatch.setattr(codes, "RESTARTS", 10)
-
+def test_whitening_finds_classes_along_a_small_direction(random):
     def flat(count):
         labels = np.arange(count) % 2
         wide, narrow = 20 * random.normal(size=count), labels + 0.1 * random.normal(size=count)
         return Codes(np.stack([wide, narrow], axis=1), labels)
 
     train, test = flat(400), flat(200)
-    assert codes.cluster(train, test, whiten=True).accuracy > 0.95
-    assert codes.cluster(train, test, whiten=False).accuracy < 0.7
+    assert codes.cluster(train, test, whiten=True, n_init=10).accuracy > 0.95
+    assert codes.cluster(train, test, whiten=False, n_init=10).accuracy < 0.7
 
 
 def test_whitening_leaves_out_what_has_next_to_no_variance(random):
@@ -113,7 +139,8 @@ def test_used_dimensions_are_counted(random):
     assert codes.usage(np.arange(5.0)[:, None])["active"] == 1
 
 
-def test_maps_show_which_images_are_alike_and_are_the_same_every_time(random):
+def test_maps_show_which_images_are_alike_and_are_the_same_every_time(random, monkeypatch):
+    monkeypatch.setattr(codes, "TSNE_ITERATIONS", 500)
     found = clusters(random, 150)
     maps = codes.maps(found.vectors)
     assert list(maps) == ["PCA", "t-SNE"]
@@ -123,6 +150,8 @@ def test_maps_show_which_images_are_alike_and_are_the_same_every_time(random):
         nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)
         assert (nearest == found.labels).all()
     np.testing.assert_array_equal(codes.maps(found.vectors)["t-SNE"], maps["t-SNE"])
+    assert list(codes.maps(found.vectors, t_sne=False)) == ["PCA"]
+    assert list(codes.maps(np.ones((9, 3)), t_sne=False)) == ["PCA"]
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (8, 1), (8, 2), (30, 5)])

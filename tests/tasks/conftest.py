@@ -31,19 +31,20 @@ class Black(keras.Model):
         return 0.0 * images
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def clean():
     """The value of all pixels of each test image."""
     return np.arange(8) * 30 / 255
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def labels():
     return LABELS
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def subject():
+    """What tasks are given; `dataclasses.replace` changes it."""
     values = np.arange(8, dtype=np.uint8) * 30
     images = np.tile(values[:, None, None, None], (1, 12, 12, 1))
 

@@ -64,6 +64,19 @@ def test_the_best_setting_is_that_of_the_highest_psnr_on_the_images_to_tune_on(p
 
 def test_columns_and_methods_come_back_in_their_order(pairs):
     clean, noisy = pairs
-    first, second = classical.attempts([(clean[:1], noisy[:1], noisy[1:2]), (clean[:1], clean[:1], clean[1:2])])
+    columns = [classical.Column(clean[:1], each, other) for each, other in ((noisy[:1], noisy[1:2]), (clean[:1],) * 2)]
+    first, second = classical.attempts(columns)
     assert [each.method for each in first] == [each.method for each in second] == list(classical.METHODS)
-    assert error(first[0].cleaned, clean[1:2]) > error(second[0].cleaned, clean[1:2])
+    assert error(first[0].cleaned, clean[1:2]) > error(second[0].cleaned, clean[:1])
+
+
+def test_settings_that_are_known_are_taken_without_a_search(pairs, monkeypatch):
+    clean, noisy = pairs
+    worst = {name: method.settings()[-1] for name, method in classical.METHODS.items()}
+    monkeypatch.setattr(classical, "best_setting", None)
+    (made,) = classical.attempts([classical.Column(clean[:1], noisy[:1], noisy[1:2], worst)])
+    assert {each.method: each.setting for each in made} == worst
+    for each in made:
+        cleaned = classical.run(classical.METHODS[each.method], worst[each.method], noisy[1:2])
+        np.testing.assert_array_equal(each.cleaned, cleaned)
+        assert each.seconds > 0

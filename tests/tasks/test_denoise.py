@@ -11,9 +11,14 @@ from cae.tasks import classical, denoise
 from cae.tasks.classifier import Classifier
 
 
-@pytest.fixture
-def rows(subject):
-    return {(row["method"], f"{row['noise']}:{row['level']}".strip(":")): row for row in denoise.run(subject).results}
+@pytest.fixture(scope="module")
+def section(subject):
+    return denoise.run(subject)
+
+
+@pytest.fixture(scope="module")
+def rows(section):
+    return {(row["method"], f"{row['noise']}:{row['level']}".strip(":")): row for row in section.results}
 
 
 def noisy_images(subject, text="salt_pepper:0.5"):
@@ -67,8 +72,7 @@ def test_the_classifier_judges_clean_noisy_and_cleaned_images(rows, subject, lab
         assert rows["noisy input", text]["accuracy"] == pytest.approx(expected)
 
 
-def test_figures_and_tables_show_every_method(subject):
-    section = denoise.run(subject)
+def test_figures_and_tables_show_every_method(section):
     assert set(section.figures) == {"denoise", "denoise_extremes", "denoise_gaussian", "denoise_methods"}
     table = {row["method"]: row for row in section.tables["denoise_psnr"]}
     assert table.keys() == {"noisy input", "this model", "black", *classical.METHODS}

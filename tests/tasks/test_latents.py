@@ -14,11 +14,6 @@ from cae.tasks.subject import Subject, Trained
 COUNT, SHAPE = 42, (27, 33, 3)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(codes, "RESTARTS", 10)
-
-
 class Corners(keras.Model):
     """Encodes an image as its channels' means and a number that says nothing; decodes images of one colour."""
 
@@ -32,9 +27,10 @@ class Corners(keras.Model):
         return self.decode(self.encode(images))
 
 
-@pytest.fixture
-def colours(random):
+@pytest.fixture(scope="module")
+def colours():
     """Images of one colour, red, green or blue, more or less of it; in another order in each split."""
+    random = np.random.default_rng(0)
     images, labels = {}, {}
     for split in ("train", "validation", "test"):
         labels[split] = random.permutation(np.arange(COUNT) % 3)
@@ -52,11 +48,17 @@ def colours(random):
         noises=["gaussian:0.1"],
         class_names=["red", "green", "blue"],
         max_examples=6,
+        kmeans_n_init=10,
+        tsne_images=0,
     )
 
 
-def test_colours_are_told_by_vectors_that_are_colours(colours):
-    section = latents.run(colours)
+@pytest.fixture(scope="module")
+def section(colours):
+    return latents.run(colours)
+
+
+def test_colours_are_told_by_vectors_that_are_colours(colours, section):
     results = section.results
     assert results["linear_accuracy"] == results["cluster_accuracy"] == results["cluster_accuracy_raw"] == 1
     assert results["latent_dim"] == 4 and results["active"] == 3 and results["components_99"] == 3
@@ -69,8 +71,8 @@ def test_colours_are_told_by_vectors_that_are_colours(colours):
         assert row == {"cluster": colours.class_names[label]} | others | {row["cluster"]: (labels == label).sum()}
 
 
-def test_a_number_carries_what_is_lost_without_it(colours):
-    rows = latents.run(colours).tables["latents_numbers"]
+def test_a_number_carries_what_is_lost_without_it(colours, section):
+    rows = section.tables["latents_numbers"]
     train, test = (colours.read(split)[0].mean(axis=(1, 2)) / 255 for split in ("train", "test"))
     for number in range(3):
         # Without it, one channel of three is the training images' mean.
@@ -83,7 +85,7 @@ def test_a_number_carries_what_is_lost_without_it(colours):
 
 
 def test_the_errors_are_those_of_model_and_components(subject, clean):
-    results = latents.run(subject).results
+    results = latents.run(dataclasses.replace(subject, kmeans_n_init=1, tsne_images=0)).results
     assert results["mse"] == pytest.approx(((clean / 2) ** 2).mean(), rel=1e-4)
     # Images of one value each are one component.
     assert results["pca_mse"] == pytest.approx(0, abs=1e-9)
@@ -119,10 +121,33 @@ def test_labels_without_all_classes_keep_their_names(colours):
 
 def test_the_projector_gets_each_image_with_its_vector(colours, monkeypatch):
     monkeypatch.setattr(latents, "PROJECTED", 5)
-    found = latents.run(colours).projection
+    found = latents.projection(colours, latents.encoded(colours, "test"))
     assert len(found.vectors) == len(found.images) == len(found.labels) == 5
     np.testing.assert_allclose(found.vectors[:, :3], found.images.mean(axis=(1, 2)) / 255, atol=1e-4)
     assert [["red", "green", "blue"][position] for position in found.vectors[:, :3].argmax(axis=1)] == found.labels
+
+
+def test_k_means_is_begun_as_often_as_is_asked_for(colours, section):
+    assert section.results["cluster_restarts"] == 10
+    train, validation, test = (latents.encoded(colours, split) for split in ("train", "validation", "test"))
+    assert latents.tell_classes(train, validation, test, n_init=3)[0]["cluster_restarts"] == 3
+
+
+def test_without_t_sne_there_is_the_map_of_principal_components_alone(section, monkeypatch):
+    caption, figure = section.figures["latents"]
+    assert [axis.get_title() for axis in figure.axes] == ["PCA"] and len(figure.axes[0].collections) == 3
+    assert caption.startswith(f"Where the latent vectors of {COUNT} test images lie") and "near whom" not in caption
+
+
+def test_maps_show_as_many_images_as_are_asked_for(colours, monkeypatch):
+    monkeypatch.setattr(codes, "TSNE_ITERATIONS", 250)
+    some, test = dataclasses.replace(colours, tsne_images=9), latents.encoded(colours, "test")
+    assert latents.map_caption(some, test).startswith("Where the latent vectors of 9 test images lie")
+    assert "near whom" in latents.map_caption(some, test)
+    figure = latents.map_figure(some, test)
+    assert [axis.get_title() for axis in figure.axes] == ["PCA", "t-SNE"]
+    for axis in figure.axes:
+        assert sum(len(each.get_offsets()) for each in axis.collections) == 9
 
 
 def test_a_map_shows_each_point_in_its_class_colour(random):
