@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import io
 import json
 import os
 import zipfile
@@ -19,6 +21,9 @@ from cae.outliers.scores import Passed, Score, find, make_passes
 from cae.outliers.thresholds import Threshold
 
 FOLDER = "detector"
+
+DIGEST = "arrays_sha256"
+"""What the record calls the digest of the arrays; records of detectors whose index was not saved have none."""
 
 
 @dataclasses.dataclass
@@ -97,9 +102,10 @@ class Detector:
         """Writes all but the model into the run's folder, at once or not at all."""
         folder = workdir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.savez(buffer, calibration=self.calibration, **{f"score_{k}": v for k, v in self.score.state.items()})
         arrays = folder / "arrays.npz.tmp"
-        with arrays.open("wb") as file:
-            np.savez(file, calibration=self.calibration, **{f"score_{k}": v for k, v in self.score.state.items()})
+        arrays.write_bytes(buffer.getbuffer())
         record = {
             "score": self.name,
             "threshold": self.rule,
@@ -110,6 +116,7 @@ class Detector:
             "calibrated_on": self.calibrated_on,
             "calibration_images": len(self.calibration),
             "background": self.background,
+            DIGEST: hashlib.sha256(buffer.getbuffer()).hexdigest(),
         }
         partial = folder / "detector.json.tmp"
         partial.write_text(json.dumps(record, indent=2) + "\n")
@@ -191,11 +198,14 @@ def check(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
 def read(workdir: Path, model: keras.Model, image_shape: tuple[int, int, int], step: int) -> Detector:
     """Returns the detector in a run's folder; raises `UserError` where none fits the model of that step."""
     record = read_record(workdir)
-    if record is None or record["step"] != step:
-        why = "holds no detector" if record is None else "has a newer model than its detector"
+    if why := _why_not(record, step):
         raise UserError(f"--workdir={workdir} {why}; eval.py --workdir={workdir} --tasks=outliers makes one")
     try:
-        with np.load(workdir / FOLDER / "arrays.npz", allow_pickle=False) as arrays:
+        content = (workdir / FOLDER / "arrays.npz").read_bytes()
+        # Before anything is made of it: bytes of an index that are damaged may crash the process.
+        if hashlib.sha256(content).hexdigest() != record[DIGEST]:
+            raise ValueError("the arrays are not those that were saved")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             state = {name.removeprefix("score_"): arrays[name] for name in arrays if name.startswith("score_")}
             calibration = arrays["calibration"]
         low = -np.inf if record["belongs_from"] is None else record["belongs_from"]
@@ -226,7 +236,17 @@ def read_record(workdir: Path) -> dict[str, Any] | None:
         return None
 
 
+def _why_not(record: dict[str, Any] | None, step: int) -> str | None:
+    """Returns why a record is of no use to the model of a step; None where it is."""
+    if record is None:
+        return "holds no detector"
+    if record["step"] != step:
+        return "has a newer model than its detector"
+    # Without the index that it was calibrated with, its rate of false alarms is not promised.
+    return None if DIGEST in record else "holds a detector of an earlier version, without its index"
+
+
 def is_there(workdir: Path, step: int, **wanted: str) -> bool:
     """Tells whether a run's folder has a detector of the model of that step, with the score and threshold wanted."""
     record = read_record(workdir)
-    return record is not None and all(record[name] == value for name, value in ({"step": step} | wanted).items())
+    return _why_not(record, step) is None and all(record[name] == value for name, value in wanted.items())

@@ -25,7 +25,7 @@ with epy.lazy_imports():
     from scipy import stats
     from sklearn import covariance, decomposition
 
-    from cae.outliers import gradients
+    from cae.outliers import gradients, index
 
 PIXELS_AT_ONCE = 2048 * 28 * 28
 """How much is scored at once: at every turn threads of TensorFlow, of the index and of BLAS get in each other's way."""
@@ -155,11 +155,11 @@ class Neighbours(Score):
     def fit(self, images: np.ndarray, passes: Callable[[np.ndarray], Iterator[Passed]]) -> None:
         latents = _latents(images, passes)
         scale = latents.std(axis=0) + 1e-6
-        self.state = {"scale": scale, "references": latents / scale}
+        self.state = {"scale": scale, "index": index.build(latents / scale)}
 
     @functools.cached_property
     def _index(self) -> faiss.Index:
-        return _index(self.state["references"])
+        return index.load(self.state["index"])
 
     def __call__(self, passed: Passed) -> np.ndarray:
         distances, _ = self._index.search(_rows(passed.latent.numpy() / self.state["scale"]), self.count)
@@ -198,12 +198,12 @@ class Gradients(Score):
         self.state = {
             "mean": pca.mean_,
             "components": pca.components_,
-            "references": _rows(pca.transform(described)),
+            "index": index.build(pca.transform(described)),
         }
 
     @functools.cached_property
     def _index(self) -> faiss.Index:
-        return _index(self.state["references"])
+        return index.load(self.state["index"])
 
     def __call__(self, passed: Passed) -> np.ndarray:
         return self.distances(passed.image)[0]
@@ -212,9 +212,10 @@ class Gradients(Score):
         """Returns how far images [n, h, w, c] are from the span of the first's neighbours: [n] of each."""
         described = gradients.describe(tf.concat(images, axis=0)).numpy() - self.state["mean"]
         points = _rows(described @ self.state["components"].T).reshape(len(images), -1, len(self.state["components"]))
-        _, positions = self._index.search(points[0], min(self.neighbours, len(self.state["references"])))
+        count = min(self.neighbours, self._index.ntotal)
+        _, positions, found = self._index.search_and_reconstruct(points[0], count)
         # Where fewer were found than were asked for, the nearest one stands in for the others.
-        found = self.state["references"][np.where(positions < 0, positions[:, :1], positions)]
+        found = np.where(positions[..., None] < 0, found[:, :1], found)
         # In any other order of memory NumPy multiplies without BLAS, several times slower.
         return gradients.distance_to_span(_rows(points.transpose(1, 0, 2)), found, self.ridge).T
 
@@ -244,7 +245,7 @@ class Combined(Score):
 
     @functools.cached_property
     def _strokes(self) -> Gradients:
-        return Gradients(**{name: self.state[name] for name in ("mean", "components", "references")})
+        return Gradients(**{name: self.state[name] for name in ("mean", "components", "index")})
 
     def __call__(self, passed: Passed) -> np.ndarray:
         standard = (self._logs(passed) - self.state["centre"][:, None]) / self.state["scale"][:, None]
@@ -281,23 +282,6 @@ def find(name: str, has_latents: bool = True) -> type[Score]:
 
 # What the index gives for a neighbour that it did not find is larger than any distance.
 _FAR = 1e37
-
-LISTED = 2000
-"""From so many references on they are searched by lists, of which the nearest ones are looked through."""
-
-
-def _index(references: np.ndarray) -> faiss.Index:
-    """Returns an index of vectors [n, d]: exact for few, inverted lists (Sivic and Zisserman 2003) for many."""
-    dimensions, lists = references.shape[1], int(np.sqrt(len(references)))
-    if len(references) < LISTED:
-        index = faiss.IndexFlatL2(dimensions)
-    else:
-        # Eight of 212 lists hold most of the true neighbours of MNIST's digits, in a tenth of the time of all.
-        index = faiss.index_factory(dimensions, f"IVF{lists},Flat")
-        index.nprobe = max(8, lists // 32)
-        index.train(_rows(references))
-    index.add(_rows(references))
-    return index
 
 
 def _rows(vectors: np.ndarray) -> np.ndarray:

@@ -1,3 +1,5 @@
+import functools
+import hashlib
 import itertools
 import json
 
@@ -9,7 +11,7 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from cae.errors import UserError
-from cae.outliers import detector, thresholds
+from cae.outliers import detector, index, thresholds
 from cae.outliers.scores import SCORES
 
 SHAPE = (12, 12, 1)
@@ -48,8 +50,12 @@ def one_thread():
         yield
 
 
-def make(name="mse", rule="conformal", alpha=None, calibration=CALIBRATION, **further):
-    return detector.make(name, MODEL, TRAIN, calibration, rule=rule, alpha=alpha, **further)
+@functools.cache
+def make(name="mse", rule="conformal", alpha=None, calibrated_on=199, searched_by=0, step=0):
+    """Returns a detector, the same for the same arguments; nothing changes one that is made."""
+    outliers = NOISE[:searched_by] if searched_by else None
+    made = {"rule": rule, "alpha": alpha, "outliers": outliers, "step": step}
+    return detector.make(name, MODEL, TRAIN, CALIBRATION[:calibrated_on], **made)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +132,7 @@ def test_the_background_is_what_most_of_the_border_is(random):
     [("gradients", 199, 0.01), ("mse", 199, 0.01), ("gradients", 49, 0.02), ("mse", 49, 0.04)],
 )
 def test_the_usual_alpha_is_larger_where_few_images_calibrate(name, count, alpha):
-    assert make(name, calibration=CALIBRATION[:count]).alpha == pytest.approx(alpha)
+    assert make(name, calibrated_on=count).alpha == pytest.approx(alpha)
 
 
 @pytest.mark.parametrize("name", ["gradients", "mse"])
@@ -161,7 +167,7 @@ def test_an_alpha_that_the_calibration_cannot_promise_is_refused():
 
 @pytest.mark.parametrize("rule", ["youden", "f1"])
 def test_a_rule_that_searches_by_outliers_knows_no_rate(rule):
-    found = make("gradients", rule, outliers=NOISE[:10])
+    found = make("gradients", rule, searched_by=10)
     # These are wholly apart from the calibration images; by that, most others of their kind are found as well.
     assert found.belongs(CALIBRATION).all() and not found.belongs(NOISE[:10]).any()
     assert found.belongs(NOISE[10:]).mean() < 0.3
@@ -257,7 +263,7 @@ def test_what_was_saved_says_the_same_when_it_is_read(name, tmp_path):
 
 @pytest.mark.parametrize("rule", ["percentile", "sigma", "f1"])
 def test_every_rule_is_saved_and_read(rule, tmp_path):
-    found = make("gradients", rule, outliers=NOISE)
+    found = make("gradients", rule, searched_by=20)
     found.save(tmp_path)
     assert read(tmp_path).threshold == found.threshold and read(tmp_path).rule == rule
 
@@ -279,6 +285,8 @@ def test_the_record_can_be_read_by_anyone(tmp_path):
     # JSON knows no infinity.
     assert record["belongs_from"] is None
     assert sorted(path.name for path in (tmp_path / "detector").iterdir()) == ["arrays.npz", "detector.json"]
+    arrays = (tmp_path / "detector" / "arrays.npz").read_bytes()
+    assert record["arrays_sha256"] == hashlib.sha256(arrays).hexdigest()
 
 
 def test_a_new_one_takes_the_place_of_the_old_one(tmp_path):
@@ -340,6 +348,14 @@ def with_a_pickle(path):
     np.savez(path, calibration=np.array([{}], object))
 
 
+def with_another_index(path):
+    """The file as a whole is sound, which the index is not: FAISS might crash."""
+    with np.load(path) as arrays:
+        held = dict(arrays)
+    held["score_index"][8:40] = 255
+    np.savez(path, **held)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -350,10 +366,38 @@ def with_a_pickle(path):
         cut_off,
         with_one_bit_turned,
         with_a_pickle,
+        with_another_index,
     ],
 )
 def test_arrays_that_are_missing_or_damaged_say_so(tmp_path, damage):
-    make("mahalanobis").save(tmp_path)
+    make("gradients").save(tmp_path)
     damage(tmp_path / "detector" / "arrays.npz")
     with pytest.raises(UserError, match=r"is damaged; eval\.py --tasks=outliers makes it again"):
         read(tmp_path)
+
+
+def test_a_detector_that_was_saved_without_its_index_is_refused(tmp_path):
+    make("gradients", alpha=0.05).save(tmp_path)
+    path = tmp_path / "detector" / "detector.json"
+    record = json.loads(path.read_text())
+    del record["arrays_sha256"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(
+        UserError, match=r"of an earlier version, without its index; eval\.py .*--tasks=outliers makes one"
+    ):
+        read(tmp_path)
+    # So that eval.py makes one for pictures that it is given.
+    assert not detector.is_there(tmp_path, 0)
+
+
+@pytest.mark.parametrize("listed", [100, 10_000])
+@pytest.mark.parametrize("name", ["neighbours", "gradients", "combined"])
+def test_an_index_is_not_built_again(name, listed, tmp_path, monkeypatch):
+    """Another one might find other neighbors, for which the rate of false alarms is not promised."""
+    monkeypatch.setattr(index, "LISTED", listed)
+    found = detector.make(name, MODEL, TRAIN, CALIBRATION, rule="conformal", alpha=0.05)
+    found.save(tmp_path)
+    monkeypatch.setattr(index, "build", None)
+    again = read(tmp_path)
+    np.testing.assert_array_equal(again.scores(TEST), found.scores(TEST))
+    np.testing.assert_array_equal(np.sort(again.scores(CALIBRATION)), again.calibration)

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from cae.errors import UserError
-from cae.outliers import gradients, scores
+from cae.outliers import gradients, index, scores
 from cae.outliers.scores import SCORES, Passed
 
 SIDE = 12
@@ -128,7 +128,9 @@ def test_more_images_than_a_batch_has_keep_their_order(name, fitted, monkeypatch
 
 @pytest.mark.parametrize("name", SCORES)
 def test_all_that_was_learned_lies_in_the_state(name, fitted):
-    assert all(isinstance(array, np.ndarray) and array.dtype.kind == "f" for array in fitted[name].state.values())
+    state = fitted[name].state
+    assert all(isinstance(array, np.ndarray) for array in state.values())
+    assert all(array.dtype == np.uint8 if key == "index" else array.dtype.kind == "f" for key, array in state.items())
     again = SCORES[name](**fitted[name].state)
     np.testing.assert_array_equal(values(again, TEST), values(fitted[name], TEST))
 
@@ -254,21 +256,21 @@ def nearest(references, queries, count=5):
 
 def test_neighbours_are_those_of_scikit_learn(fitted):
     train, test = (np.concatenate([p.latent for p in PASSES["waves"](each)]) for each in (TRAIN, TEST))
-    assert len(train) < scores.LISTED
+    assert len(train) < index.LISTED
     expected = nearest(train / train.std(axis=0), test / train.std(axis=0))
     np.testing.assert_allclose(values(fitted["neighbours"], TEST), expected, rtol=1e-3)
 
 
 def test_where_there_are_fewer_neighbours_than_are_asked_for_all_of_them_count():
     references = np.array([[0, 0], [0, 4], [0, 8]], np.float32)
-    score = SCORES["neighbours"](scale=np.ones(2, np.float32), references=references)
+    score = SCORES["neighbours"](scale=np.ones(2, np.float32), index=index.build(references))
     # 3, 5, and the root of 9 + 64.
     assert score(of_latents(np.array([[3, 0]], np.float32))) == pytest.approx(np.sqrt((9 + 25 + 73) / 3))
 
 
 def test_the_search_among_many_finds_nearly_all_of_the_nearest(random):
-    references, queries = (random.normal(size=(size, 6)).astype(np.float32) for size in (2 * scores.LISTED, 300))
-    found = SCORES["neighbours"](scale=np.ones(6, np.float32), references=references)(of_latents(queries))
+    references, queries = (random.normal(size=(size, 6)).astype(np.float32) for size in (2 * index.LISTED, 300))
+    found = SCORES["neighbours"](scale=np.ones(6, np.float32), index=index.build(references))(of_latents(queries))
     exact = nearest(references, queries)
     # What is missed is replaced by something further away.
     assert (found >= exact * (1 - 1e-4)).all()
