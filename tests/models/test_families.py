@@ -1,6 +1,7 @@
 """What every family of models has to hold to."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -14,67 +15,88 @@ from cae.errors import UserError
 SHAPES = [(28, 28, 1), (32, 32, 3), (11, 11, 1), (27, 33, 1), (105, 64, 3)]
 
 
-@pytest.fixture(params=models.FAMILIES)
-def build(request):
-    """Builds a small model of each family in turn."""
-
-    def build(shape=(28, 28, 1), **changes):
-        return models.build(dataclasses.replace(Config(latent_dim=5, width=4, model=request.param), **changes), shape)
-
-    build.family = models.FAMILIES[request.param]
-    return build
+def new_model(family, shape=(28, 28, 1), **changes):
+    """Builds a small model."""
+    return models.build(dataclasses.replace(Config(latent_dim=5, width=4, model=family), **changes), shape)
 
 
-def settled(model, random):
-    """Gives the model weights that are not those of a start, where some outputs are 0 whatever comes in."""
+@functools.cache
+def settled_model(family, shape=(28, 28, 1), **changes):
+    """Returns a model whose weights are not those of a start, where some outputs are 0 whatever comes in.
+
+    It is the same for the same arguments, and only read.
+    """
+    model, random = new_model(family, shape, **changes), np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(variable + 0.1 * random.standard_normal(variable.shape))
     return model
 
 
+@pytest.fixture(params=models.FAMILIES)
+def family(request):
+    """The name of each family in turn."""
+    return request.param
+
+
+@pytest.fixture
+def has_latents(family):
+    return models.FAMILIES[family].has_latents
+
+
+@pytest.fixture
+def build(family):
+    """Builds a model of each family in turn."""
+    return functools.partial(new_model, family)
+
+
+@pytest.fixture
+def settled(family):
+    """Returns a model of each family in turn, with weights that are not those of a start."""
+    return functools.partial(settled_model, family)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_images_of_any_sides_become_images_of_the_same(build, shape, random):
+def test_images_of_any_sides_become_images_of_the_same(settled, shape, random):
     images = random.random((3, *shape), np.float32)
-    assert build(shape)(images).shape == images.shape
+    assert settled(shape)(images).shape == images.shape
 
 
-def test_families_say_whether_they_have_latent_vectors(build, random):
-    model, images = build(), random.random((3, 28, 28, 1), np.float32)
-    assert hasattr(model, "encode") == hasattr(model, "decode") == build.family.has_latents
-    if build.family.has_latents:
+def test_families_say_whether_they_have_latent_vectors(settled, has_latents, random):
+    model, images = settled(), random.random((3, 28, 28, 1), np.float32)
+    assert hasattr(model, "encode") == hasattr(model, "decode") == has_latents
+    if has_latents:
         latents = model.encode(images)
         assert latents.shape == (3, 5)
         np.testing.assert_array_equal(model(images), model.decode(latents))
 
 
-def test_denoisers_without_latent_vectors_take_images_of_other_sides(build, random):
-    if build.family.has_latents:
+def test_denoisers_without_latent_vectors_take_images_of_other_sides(settled, has_latents, random):
+    if has_latents:
         pytest.skip("made for images of one size")
-    model = settled(build(), random)
-    graph = tf.function(model, input_signature=None)
+    graph = tf.function(settled(), input_signature=None)
     for sides in ((28, 28), (40, 17), (9, 64)):
         images = random.random((2, *sides, 1), np.float32)
         assert graph(images).shape == images.shape
 
 
-def test_moving_a_picture_moves_what_is_far_from_its_border(build, random):
-    if build.family.has_latents:
+def test_moving_a_picture_moves_what_is_far_from_its_border(settled, has_latents, random):
+    if has_latents:
         pytest.skip("made for images of one size")
-    model, image = settled(build(), random), np.zeros((1, 160, 160, 1), np.float32)
+    model, image = settled(), np.zeros((1, 160, 160, 1), np.float32)
     image[:, 72:88, 72:88] = random.random((1, 16, 16, 1))
     moved = np.roll(image, (8, 16), axis=(1, 2))
     there, here = model(moved).numpy()[:, 72:96, 80:104], model(image).numpy()[:, 64:88, 64:88]
     np.testing.assert_allclose(there, here, atol=1e-5)
 
 
-def test_graph_and_eager_agree(build, random):
-    model, images = settled(build(), random), random.random((2, 28, 28, 1), np.float32)
+def test_graph_and_eager_agree(settled, random):
+    model, images = settled(), random.random((2, 28, 28, 1), np.float32)
     np.testing.assert_allclose(tf.function(model)(images), model(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-def test_every_variable_gets_a_gradient(build, loss, random):
-    model = settled(build(loss=loss), random)
+def test_every_variable_gets_a_gradient(settled, loss, random):
+    model = settled(loss=loss)
     with tf.GradientTape() as tape:
         output = model(random.random((2, 28, 28, 1), np.float32), training=True)
         value = tf.reduce_sum(output**2)
@@ -85,18 +107,23 @@ def test_every_variable_gets_a_gradient(build, loss, random):
 def test_a_few_steps_lower_the_error(build, random):
     model, images = build(), random.random((16, 28, 28, 1), np.float32)
     optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(model.trainable_variables)
     target = np.repeat(np.repeat(images[:, ::4, ::4], 4, axis=1), 4, axis=2)
-    errors = []
-    for _ in range(20):
+
+    @tf.function
+    def step():
         with tf.GradientTape() as tape:
             error = tf.reduce_mean((model(images, training=True) - target) ** 2)
         optimizer.apply(tape.gradient(error, model.trainable_variables), model.trainable_variables)
-        errors.append(float(error))
+        return error
+
+    errors = [float(step()) for _ in range(20)]
     assert errors[-1] < 0.95 * errors[0]
 
 
-def test_a_linear_output_is_in_range_but_in_training(build, random):
-    model = settled(build(), random)
+def test_a_linear_output_is_in_range_but_in_training(build, settled, random):
+    model = build()
+    model.set_weights(settled().get_weights())
     for variable in model.trainable_variables[-4:]:
         variable.assign(10 * variable)
     images = random.random((4, 28, 28, 1), np.float32)
@@ -105,19 +132,18 @@ def test_a_linear_output_is_in_range_but_in_training(build, random):
     np.testing.assert_array_equal(shown, free.clip(0, 1))
 
 
-def test_cross_entropy_wants_probabilities(build, random):
-    model = settled(build(loss="cross_entropy"), random)
-    output = model(random.random((4, 28, 28, 1), np.float32), training=True).numpy()
+def test_cross_entropy_wants_probabilities(settled, random):
+    output = settled(loss="cross_entropy")(random.random((4, 28, 28, 1), np.float32), training=True).numpy()
     assert output.min() > 0 and output.max() < 1
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_outputs_are_float32_in_every_precision(build, precision, random):
+def test_outputs_are_float32_in_every_precision(build, has_latents, precision, random):
     try:
         model = build(precision=precision)
         images = random.random((2, 28, 28, 1), np.float32)
         assert model(images).dtype == tf.float32
-        assert not build.family.has_latents or model.encode(images).dtype == tf.float32
+        assert not has_latents or model.encode(images).dtype == tf.float32
         assert {variable.dtype for variable in model.variables} == {"float32"}
     finally:
         keras.config.set_dtype_policy("float32")
@@ -130,8 +156,8 @@ def test_weights_are_a_function_of_the_seed(build):
     assert any(not np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights()))
 
 
-def test_a_saved_model_comes_back_the_same(build, tmp_path, random):
-    model, images = settled(build((27, 33, 3)), random), random.random((2, 27, 33, 3), np.float32)
+def test_a_saved_model_comes_back_the_same(settled, tmp_path, random):
+    model, images = settled((27, 33, 3)), random.random((2, 27, 33, 3), np.float32)
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(images), model(images))
 
@@ -158,7 +184,7 @@ def test_a_prior_needs_no_regularizer_and_only_a_prior_has_a_beta():
 
 
 def test_a_posterior_keeps_to_finite_variances(random):
-    model = settled(models.build(Config(model="vae", latent_dim=5, width=4), (12, 12, 1)), random)
+    model = settled_model("vae", (12, 12, 1))
     mean, log_variance = model.posterior(1e6 * random.random((3, 12, 12, 1), np.float32))
     assert mean.shape == log_variance.shape == (3, 5)
     assert np.abs(log_variance).max() <= 10

@@ -1,4 +1,5 @@
 import dataclasses
+from unittest import mock
 
 import keras
 import numpy as np
@@ -119,8 +120,8 @@ def test_labels_without_all_classes_keep_their_names(colours):
     assert "none" not in section.tables["latents_clusters"][0]
 
 
-def test_the_projector_gets_each_image_with_its_vector(colours, monkeypatch):
-    monkeypatch.setattr(latents, "PROJECTED", 5)
+@mock.patch.object(latents, "PROJECTED", 5)
+def test_the_projector_gets_each_image_with_its_vector(colours):
     found = latents.projection(colours, latents.encoded(colours, "test"))
     assert len(found.vectors) == len(found.images) == len(found.labels) == 5
     np.testing.assert_allclose(found.vectors[:, :3], found.images.mean(axis=(1, 2)) / 255, atol=1e-4)
@@ -133,7 +134,7 @@ def test_k_means_is_begun_as_often_as_is_asked_for(colours, section):
     assert latents.tell_classes(train, validation, test, n_init=3)[0]["cluster_restarts"] == 3
 
 
-def test_without_t_sne_there_is_the_map_of_principal_components_alone(section, monkeypatch):
+def test_without_t_sne_there_is_the_map_of_principal_components_alone(section):
     caption, figure = section.figures["latents"]
     assert [axis.get_title() for axis in figure.axes] == ["PCA"] and len(figure.axes[0].collections) == 3
     assert caption.startswith(f"Where the latent vectors of {COUNT} test images lie") and "near whom" not in caption

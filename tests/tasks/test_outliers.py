@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -28,7 +29,15 @@ def images():
     return {"train": smooth(300, random), "calibration": smooth(199, random), "test": smooth(150, random)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", autouse=True)
+def few_halves():
+    """Random halves of the test split; as many as in an evaluation where it is tried whether the promise holds."""
+    # pytest's own patch would take the number from a module that is imported lazily, and not put it back.
+    with mock.patch.object(outliers, "HALVES", 20):
+        yield
+
+
+@pytest.fixture(scope="module")
 def screened(subject, images):
     made = {"rule": "conformal", "alpha": 0.05}
     detector = detectors.make("combined", subject.trained.model, images["train"], images["calibration"], **made)
@@ -44,7 +53,7 @@ def screened(subject, images):
     return dataclasses.replace(subject, read=read, screening=screening)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def section(screened):
     return outliers.run(screened)
 
@@ -86,9 +95,8 @@ def test_it_is_told_which_outliers_the_model_reconstructs_better(section):
     assert better["black"] == 1 and better["white"] == 0
 
 
-def test_a_set_that_looks_more_normal_than_normal_images_is_warned_of(screened):
+def test_a_set_that_looks_more_normal_than_normal_images_is_warned_of(section):
     # To a model that makes everything black, a black image is the best of all.
-    section = outliers.run(screened)
     warned = {(row["score"], row["set"]) for row in section.tables["outliers_warnings"]}
     below = {(score, name) for score, sets in section.results["scores"].items() for name, v in sets.items() if v < 0.5}
     assert warned == below and ("mse", "black") in warned
@@ -125,6 +133,7 @@ def test_thresholds_are_searched_on_one_half_and_reported_on_the_other(screened)
     assert "youden" not in {row["threshold"] for row in outliers.threshold_rows(detector, normal, odd, {})}
 
 
+@mock.patch.object(outliers, "HALVES", 1000)
 def test_the_promise_holds_in_random_halves_of_one_pool(random):
     pool = random.standard_gamma(2.0, 2000)
     assert outliers.halves_inside(pool, 0.05, two_sided=False) >= 0.98

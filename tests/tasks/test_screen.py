@@ -19,7 +19,7 @@ def normal():
     return images
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def detector(subject, normal):
     return detectors.make("gradients", subject.trained.model, normal[:300], normal[300:], rule="conformal", alpha=0.05)
 
