@@ -32,7 +32,8 @@ class Section:
     name: the task's, under which `results` stand in results.json; headline: the one line to remember; figures: with
     their captions, by file name; tables: rows by file name, for the CSV files; shown: captions of those that the page
     shows; animations: images [n, height, width, channels] in 0..1 to be seen one after the other, with their captions;
-    projection: latent vectors for TensorBoard's projector.
+    projection: latent vectors for TensorBoard's projector; scalars: numbers for TensorBoard by tag, beside those at the
+    top of results that have names.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Section:
     shown: dict[str, str] = dataclasses.field(default_factory=dict)
     animations: dict[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     projection: Projection | None = None
+    scalars: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def write(folder: Path, title: str, warning: str | None, facts: dict[str, Any], sections: Sequence[Section]) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cae.data import noise
+from cae.metrics import QUALITIES
 from cae.report.figures import curves, display, gallery
 from cae.report.page import Row, Section
 from cae.tasks import CLEAN, classical, matrix
@@ -52,7 +53,32 @@ def run(subject: Subject) -> Section:
             "denoise_settings": "The settings that were best on the validation split",
             "denoise_by_class": f"The model on {lead}, class by class",
         },
+        scalars=scalars_of(cells),
     )
+
+
+def scalars_of(cells: Sequence[Cell]) -> dict[str, float]:
+    """Returns what is measured of each cell by TensorBoard's tag, 'this_model/gaussian_0.5/psnr'.
+
+    Args:
+      cells: Of all methods and noises.
+
+    Returns:
+      `mse`, `psnr` in dB and `ssim`, and `accuracy` where images are labelled.
+    """
+    scalars = {}
+    for cell in cells:
+        noisy = cell.noise.replace("+", " and ").replace("/", " or ")
+        place = f"{_tag(cell.method)}/{_tag(noisy)}"
+        scalars |= {f"{place}/{quality}": cell.mean(quality) for quality in QUALITIES}
+        if cell.correct is not None:
+            scalars[f"{place}/accuracy"] = float(cell.correct.mean())
+    return scalars
+
+
+def _tag(text: str) -> str:
+    """Returns the name of a method or a noise as a part of a tag: letters, digits, '.', '_' and '-'."""
+    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII)
 
 
 def lead_rows(rows: Sequence[Row], cells: Sequence[Cell], lead: str) -> list[Row]:

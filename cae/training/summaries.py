@@ -108,8 +108,8 @@ class Summaries:
 def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
     """Writes what a task found out as TensorBoard's run 'evaluation/<its name>', in place of the earlier one.
 
-    Its figures are pictures, the numbers at the top of its results scalars, 'latents/mse', and its latent vectors are
-    for the projector. step: that of the model. Returns the run's folder.
+    Its figures are pictures, the numbers at the top of its results and its own scalars are scalars, 'latents/mse', and
+    its latent vectors are for the projector. step: that of the model. Returns the run's folder.
     """
     folder = workdir / "tensorboard" / "evaluation" / section.name
     if folder.exists():
@@ -117,7 +117,7 @@ def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
     writer = tf.summary.create_file_writer(str(folder))
     results = section.results if isinstance(section.results, dict) else {}
     with writer.as_default(step):
-        for name, value in results.items():
+        for name, value in (results | section.scalars).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 tf.summary.scalar(f"{section.name}/{name}", value)
         for name, (caption, figure) in section.figures.items():

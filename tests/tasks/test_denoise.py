@@ -4,11 +4,14 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cae.data import noise
 from cae.metrics import psnr
 from cae.tasks import classical, denoise
 from cae.tasks.classifier import Classifier
+from cae.tasks.matrix import Cell
+from cae.training.summaries import write_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +87,36 @@ def test_figures_and_tables_show_every_method(section):
 def test_unlabelled_images_have_no_accuracy(subject):
     section = denoise.run(dataclasses.replace(subject, class_names=[], noises=["gaussian:0.1"]))
     assert section.tables["denoise_accuracy"] == [] and {row["accuracy"] for row in section.results} == {None}
+
+
+def test_every_cell_is_a_scalar_of_tensorboard(section, rows, tmp_path):
+    folder = write_evaluation(tmp_path, 7, section)
+    accumulator = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    images = {"denoise", "denoise_extremes", "denoise_gaussian", "denoise_methods"}
+    tags = set(accumulator.Tags()["tensors"]) - images
+    assert tags == {
+        f"denoise/{method.replace(' ', '_')}/{noise.replace(':', '_')}/{quality}"
+        for method, noise in rows
+        for quality in ("mse", "psnr", "ssim", "accuracy")
+    }
+    assert "denoise/non-local_means/gaussian_0.1/ssim" in tags
+    for tag, value in {
+        "denoise/this_model/salt_pepper_0.5/psnr": rows["this model", "salt_pepper:0.5"]["psnr"],
+        "denoise/black/none/accuracy": rows["black", "none"]["accuracy"],
+    }.items():
+        (event,) = accumulator.Tensors(tag)
+        assert (event.step, float(tf.make_ndarray(event.tensor_proto))) == (7, pytest.approx(value, rel=1e-6))
+
+
+@pytest.mark.parametrize(
+    "method, text, tag",
+    [
+        ("this model", "blur:1+gaussian:0.1", "this_model/blur_1_and_gaussian_0.1"),
+        ("non-local means", "gaussian:0.5/mask:0.3", "non-local_means/gaussian_0.5_or_mask_0.3"),
+        ("runs/caf\u00e9 1", "gaussian:0.1-0.8", "runs_caf_1/gaussian_0.1-0.8"),
+    ],
+)
+def test_tags_hold_nothing_but_letters_digits_and_a_few_signs(method, text, tag):
+    cell = Cell(method, text, {"mse": np.ones(2), "psnr": np.ones(2), "ssim": np.ones(2)}, None, 1.0, np.zeros(1))
+    assert denoise.scalars_of([cell]) == {f"{tag}/{quality}": 1.0 for quality in ("mse", "psnr", "ssim")}
