@@ -152,9 +152,6 @@ def tiny():
 
 # --- A trained run ----------------------------------------------------------------------------------------------------
 
-QUICK = ("--dataset=digits", "--width=8", "--latent_dim=8")
-"""Flags of models that train in seconds."""
-
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
@@ -209,13 +206,13 @@ def contents(folder):
 
 
 def train_and_evaluate(folder):
-    from programs import call
+    from programs import QUICK, QUICK_EVALUATION, call
 
     words = (f"--flagfile={ROOT / 'configs/denoise.cfg'}", *QUICK)
     trained = call("train.py", *words, "--epochs=2", folder=folder)
     assert trained[0] == 0, trained[2]
-    tried = ("--noise=gaussian:0.5,salt_pepper:0.2,none", "--rival_images=8", "--outlier_datasets=fashion_mnist,digits")
-    evaluated = call("eval.py", *words, *tried, folder=folder)
+    tried = ("--noise=gaussian:0.5,salt_pepper:0.2,none", "--outlier_datasets=fashion_mnist,digits")
+    evaluated = call("eval.py", *words, *tried, *QUICK_EVALUATION, folder=folder)
     assert evaluated[0] == 0, evaluated[2]
     return trained, evaluated
 

@@ -16,6 +16,14 @@ from cae import program
 
 ROOT = Path(__file__).resolve().parents[1]
 
+QUICK = ("--dataset=digits", "--width=8", "--latent_dim=8")
+"""Flags of models that train in seconds."""
+
+QUICK_EVALUATION = (
+    "--rival_images=8", "--baseline_tuning_images=4", "--kmeans_n_init=5", "--tsne_images=60", "--cache_dir=cache",
+)  # fmt: skip
+"""Flags that bound what an evaluation does; nothing is cached in anybody's home."""
+
 
 def call(name, *words, folder):
     """Runs a program in this process, in a folder of its own; returns its exit code, stdout and stderr.

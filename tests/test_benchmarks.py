@@ -7,9 +7,8 @@ import json
 
 import numpy as np
 import pytest
-from benchmark_programs import call_benchmark
 from PIL import Image
-from programs import ROOT, assert_one_line
+from programs import ROOT, assert_one_line, call
 from sklearn.decomposition import PCA
 
 from benchmarks import latent_sizes, series
@@ -34,7 +33,7 @@ def test_what_is_started_as_a_program_defines_its_flags_before_it_runs(path):
 
 def sweep(*words, folder):
     """Runs the sweep on the embedded digits in a folder of its own; returns its exit code, stdout and stderr."""
-    return call_benchmark("latent_sizes", *QUICK, *words, folder=folder)
+    return call("benchmarks.latent_sizes", *QUICK, *words, folder=folder)
 
 
 @pytest.fixture(scope="module")

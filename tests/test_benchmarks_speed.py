@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from benchmark_programs import call_benchmark
-from programs import assert_one_line
+from programs import assert_one_line, call
 
 from benchmarks import blocks, endurance, flops, rows, speed
 from cae import models
@@ -94,7 +93,7 @@ def test_a_long_run_is_traced_once():
 def test_a_real_run_measures_and_says_what_it_leaves_out(tmp_path, monkeypatch):
     starts = []
     monkeypatch.setattr(speed, "start_to_first_step", lambda words: starts.append(words) or 12.34)
-    code, out, err = call_benchmark("speed", *SMALL, "--rows=ours,torch_eager", "--workdir=run", folder=tmp_path)
+    code, out, err = call("benchmarks.speed", *SMALL, "--rows=ours,torch_eager", "--workdir=run", folder=tmp_path)
     assert code == 0 and err == "", err
     assert [f"round {number} of 3, each in a second: ours " in out for number in (1, 2, 3)] == [True] * 3
     (ours,) = (line.split() for line in out.splitlines() if line.startswith("our step, noise in the pipeline"))
@@ -114,7 +113,7 @@ def test_the_first_step_is_timed_in_a_fresh_process(tmp_path, monkeypatch):
     monkeypatch.setattr(speed.subprocess, "run", lambda command, **_: commands.append(command))
     assert 0 <= speed.start_to_first_step([*SMALL]) < 60
     assert commands == [[sys.executable, "-m", "benchmarks.first_step", *SMALL]]
-    assert call_benchmark("first_step", *SMALL, folder=tmp_path) == (0, "", "")
+    assert call("benchmarks.first_step", *SMALL, folder=tmp_path) == (0, "", "")
 
 
 def test_waiting_is_a_part_of_a_rounds_time_and_a_product_has_its_operations():
@@ -130,7 +129,7 @@ def test_waiting_is_a_part_of_a_rounds_time_and_a_product_has_its_operations():
     "words, told", [(["--rows=torhc"], "--rows: 'torhc' is not known"), (["--width=0"], "--width=0")]
 )
 def test_bad_input_is_one_line(words, told, tmp_path):
-    assert_one_line(call_benchmark("speed", *words, folder=tmp_path), told)
+    assert_one_line(call("benchmarks.speed", *words, folder=tmp_path), told)
 
 
 def test_settings_without_a_counterpart_are_refused():

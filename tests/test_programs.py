@@ -7,13 +7,11 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from programs import ROOT, assert_one_line, call
+from programs import QUICK, QUICK_EVALUATION, ROOT, assert_one_line, call
 
 import cae
 from cae.config import Config
 from cae.data import sources
-
-QUICK = ("--dataset=digits", "--width=8", "--latent_dim=8")
 
 DENOISE = (f"--flagfile={ROOT / 'configs/denoise.cfg'}", *QUICK)
 
@@ -109,7 +107,7 @@ def test_a_run_goes_on_and_another_one_is_refused(folder):
 
 def test_evaluation_with_another_noise_and_against_another_model(folder, unet_run):
     shutil.copytree(unet_run.workdir, folder / "runs/unet")
-    words = ("--workdir=runs/denoise", "--tasks=denoise", "--rival_images=8", "--noise=salt_pepper:0.2")
+    words = ("--workdir=runs/denoise", "--tasks=denoise", "--noise=salt_pepper:0.2", *QUICK_EVALUATION)
     code, out, err = call("eval.py", *words, "--compare=runs/unet", folder=folder)
     assert code == 0 and "denoise salt_pepper:0.2" in out and "reconstruct" not in out, err
     results = json.loads((folder / "runs/denoise/report/results.json").read_text())
@@ -125,7 +123,7 @@ def test_a_variational_autoencoder_is_sampled(tmp_path):
     line = json.loads((tmp_path / "vae/metrics.jsonl").read_text())
     loss = line["validation/reconstruction"] + 0.5 * line["validation/divergence"] / 28**2
     assert line["validation/loss"] == pytest.approx(loss, rel=1e-4)
-    code, out, err = call("eval.py", "--workdir=vae", "--tasks=latents", folder=tmp_path)
+    code, out, err = call("eval.py", "--workdir=vae", "--tasks=latents", *QUICK_EVALUATION, folder=tmp_path)
     assert code == 0 and "latent vectors of 8" in out, err
     assert (tmp_path / "vae/report/latents_samples.png").exists()
 
@@ -139,7 +137,7 @@ def test_ones_own_images_in_colour_with_mixed_precision(tmp_path, random):
     words += ("--workdir=run", "--precision=mixed_bfloat16", "--epochs=1")
     code, out, err = call("train.py", *words, folder=tmp_path)
     assert code == 0 and "broken.jpg" in out, err
-    tasks = ("--tasks=denoise,reconstruct", "--noise=gaussian:0.5", "--rival_images=4")
+    tasks = ("--tasks=denoise,reconstruct", "--noise=gaussian:0.5", *QUICK_EVALUATION)
     code, out, err = call("eval.py", "--workdir=run", *tasks, folder=tmp_path)
     assert code == 0 and "reconstruct clean images" in out and "denoise gaussian:0.5" in out, err
 
@@ -151,7 +149,7 @@ def test_real_digits_through_the_programs(tmp_path, tfds_dir):
     words += ("--classes=0,1", "--workdir=run")
     code, out, err = call("train.py", *words, folder=tmp_path)
     assert code == 0 and "epoch 1/1" in out, err
-    tasks = ("--tasks=denoise", "--noise=gaussian:0.4,none", "--rival_images=8", f"--data_dir={tfds_dir}")
+    tasks = ("--tasks=denoise", "--noise=gaussian:0.4,none", *QUICK_EVALUATION, f"--data_dir={tfds_dir}")
     code, out, err = call("eval.py", "--workdir=run", *tasks, folder=tmp_path)
     assert code == 0, err
     _, ours, *_ = json.loads((tmp_path / "run/report/results.json").read_text())["denoise"]

@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from benchmark_programs import call_benchmark
+from programs import call
 
 from benchmarks import growth
 from cae.data.records import Records
@@ -37,7 +37,7 @@ def test_two_sets_are_written_trained_on_and_compared(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "trained", lambda path, workdir, steps: memory[int(path.name)])
     monkeypatch.setattr(growth, "seconds_to_first_step", first_step)
     words = ("--folder=sets", "--sizes=200,300", "--steps=4", "--starts=3")
-    code, out, err = call_benchmark("growth", *words, folder=tmp_path)
+    code, out, err = call("benchmarks.growth", *words, folder=tmp_path)
     assert code == 0 and err == "", err
     *_, small, large, ratio, said = out.splitlines()
     # Medians of 4, 5, 9 and of 6, 7.5, 8 seconds; the fastest ones; 500 / 400, 400 / 320, 7.5 / 5 and 6 / 4.
@@ -51,7 +51,7 @@ def test_two_sets_are_written_trained_on_and_compared(tmp_path, monkeypatch):
     # What was written stays, and is taken.
     again = iter([1.0, 2.0])
     monkeypatch.setattr(growth, "seconds_to_first_step", lambda path: next(again))
-    _, out, _ = call_benchmark("growth", *words, "--starts=1", folder=tmp_path)
+    _, out, _ = call("benchmarks.growth", *words, "--starts=1", folder=tmp_path)
     assert "images written" not in out and out.splitlines()[-2].split()[-2:] == ["2.000", "2.000"]
 
 
@@ -83,7 +83,7 @@ def test_training_is_measured_in_a_process_and_takes_so_many_steps(tmp_path, mon
     (_, option, module, *words), _ = commands
     assert (option, module) == ("-m", "benchmarks.growth")
     shutil.rmtree(tmp_path / "run")
-    ended, _, err = call_benchmark("growth", *words, folder=tmp_path)
+    ended, _, err = call("benchmarks.growth", *words, folder=tmp_path)
     assert ended == 0 and err == "", err
     epochs = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [each["step"] for each in epochs] == [2, 4] and epochs[-1]["memory_mib"] > 100
@@ -97,7 +97,7 @@ def test_the_first_step_is_timed_in_a_fresh_process(tmp_path, monkeypatch):
     (_, option, module, *words) = commands[0]
     assert (option, module) == ("-m", "benchmarks.first_step") and f"--dataset=records:{path}" in words
     # It says nothing, and comes to its end.
-    assert call_benchmark("first_step", *words, folder=tmp_path) == (0, "", "")
+    assert call("benchmarks.first_step", *words, folder=tmp_path) == (0, "", "")
 
 
 def test_images_are_the_same_every_time_and_lie_where_their_labels_say():

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from programs import ROOT, assert_one_line, run
+from programs import QUICK_EVALUATION, ROOT, assert_one_line, run
 
 from cae import config
 
@@ -16,7 +16,7 @@ def test_a_run_and_its_evaluation_leave_a_report_and_nothing_on_stderr(tmp_path)
     flagfile = f"--flagfile={ROOT / 'configs/denoise.cfg'}"
     code, out, err = run("train.py", flagfile, *SMALL, "--epochs=1", folder=tmp_path)
     assert (code, err) == (0, "") and "epoch 1/1" in out
-    words = ("--tasks=denoise,reconstruct", "--noise=gaussian:0.5", "--rival_images=4")
+    words = ("--tasks=denoise,reconstruct", "--noise=gaussian:0.5", *QUICK_EVALUATION)
     code, out, err = run("eval.py", flagfile, *SMALL, *words, folder=tmp_path)
     assert (code, err) == (0, "") and "report: runs/denoise/report/index.html" in out
     report = tmp_path / "runs/denoise/report"
