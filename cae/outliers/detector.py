@@ -104,8 +104,7 @@ class Detector:
         folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez(buffer, calibration=self.calibration, **{f"score_{k}": v for k, v in self.score.state.items()})
-        arrays = folder / "arrays.npz.tmp"
-        arrays.write_bytes(buffer.getbuffer())
+        (arrays := folder / "arrays.npz.tmp").write_bytes(buffer.getbuffer())
         record = {
             "score": self.name,
             "threshold": self.rule,
@@ -118,8 +117,7 @@ class Detector:
             "background": self.background,
             DIGEST: hashlib.sha256(buffer.getbuffer()).hexdigest(),
         }
-        partial = folder / "detector.json.tmp"
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+        (partial := folder / "detector.json.tmp").write_text(json.dumps(record, indent=2) + "\n")
         # The record goes last: arrays without one count for nothing.
         (folder / "detector.json").unlink(missing_ok=True)
         os.replace(arrays, folder / "arrays.npz")
@@ -242,7 +240,6 @@ def _why_not(record: dict[str, Any] | None, step: int) -> str | None:
         return "holds no detector"
     if record["step"] != step:
         return "has a newer model than its detector"
-    # Without the index that it was calibrated with, its rate of false alarms is not promised.
     return None if DIGEST in record else "holds a detector of an earlier version, without its index"
 
 
