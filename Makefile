@@ -6,6 +6,8 @@
 #   make test-all
 #   make coverage    make test, and which lines of cae/ it runs
 #   make lint
+#   make golden      only where numbers are meant to change: renews the weights that tests compare with;
+#                    ADD=--add adds those of a processor that is not known yet
 
 CONFIG ?= configs/denoise.cfg
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
@@ -19,7 +21,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-.PHONY: denoise test test-fast test-all coverage lint lock
+.PHONY: denoise test test-fast test-all coverage lint lock golden
 .DELETE_ON_ERROR:
 
 denoise: .venv/installed
@@ -43,6 +45,9 @@ coverage: .venv/installed
 lint: .venv/installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+golden: .venv/installed
+	@$(BIN)/python -m tests.training.golden $(ADD)
 
 .venv/installed: $(LOCK)
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11, 3.12 or 3.13 with venv; name it with PYTHON=..." >&2; exit 1; }
