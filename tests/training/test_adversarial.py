@@ -7,9 +7,8 @@ import pytest
 import tensorflow as tf
 
 from cae import metrics
-from cae.training import adversarial, distribution, objectives, step
+from cae.training import adversarial, step
 from cae.training.build import build_state
-from cae.training.steps import make_train_steps
 
 SHAPE = (16, 16, 1)
 SEED = tf.constant([0, 5], tf.int64)
@@ -92,39 +91,3 @@ def test_a_critic_learns_to_tell_mixed_from_real(acai, batch):
     losses = [float(train(tf.constant([0, number], tf.int64))) for number in range(150)]
     # The best constant guess, 1/8, costs 1/48 + 1/64 + 1/64 = 0.052.
     assert np.mean(losses[-30:]) < 0.04
-
-
-def batches(images):
-    data = {"image": images, "noisy": images[:, ::-1].copy()}
-    return tf.data.Dataset.from_tensor_slices(data)
-
-
-@pytest.mark.parametrize("changes", [{"regularizer": "acai"}, {"model": "vae"}], ids=str)
-def test_two_replicas_do_what_one_does(tiny, random, mirrored, changes):
-    settings = dataclasses.replace(tiny, **changes)
-    data = batches(random.random((5, 8, *SHAPE), np.float32))
-    ended = []
-    for strategy in (tf.distribute.get_strategy(), mirrored):
-        state = new_state(settings, strategy)
-        train_steps = make_train_steps(strategy, state, objectives.find(settings), 8)
-        losses, good = train_steps(iter(distribution.shared_out(strategy, data)), tf.constant(5))
-        assert int(good) == 5
-        critic = state.critic.model.get_weights() if state.critic else []
-        ended.append((state.model.get_weights() + critic, {name: float(value) for name, value in losses.items()}))
-    (one, losses), (two, same_losses) = ended
-    assert same_losses == pytest.approx(losses, rel=1e-4)
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
-
-
-@pytest.mark.parametrize("changes", [{"regularizer": "acai"}, {"model": "vae"}], ids=str)
-def test_float16_trains(tiny, random, changes):
-    settings = dataclasses.replace(tiny, precision="mixed_float16", **changes)
-    try:
-        state = new_state(settings)
-        data = batches(random.random((6, 8, *SHAPE), np.float32))
-        train_steps = make_train_steps(tf.distribute.get_strategy(), state, objectives.find(settings), 8)
-        losses, good = train_steps(iter(data), tf.constant(6))
-        assert int(good) == 6 and 0 < float(losses["loss"]) / 6 < 2
-    finally:
-        keras.config.set_dtype_policy("float32")

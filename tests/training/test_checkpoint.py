@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,8 +15,10 @@ PIECES = ("index", "data-00000-of-00001", "sha256")
 
 
 @pytest.fixture
-def new_state(tiny):
-    return lambda: build_state(tf.distribute.get_strategy(), tiny, SHAPE, steps=10)
+def new_state(builds, tiny):
+    """Makes states, each with variables of its own in a test; the next test has them again, with initial values."""
+    numbers = itertools.count()
+    return lambda: builds.state(tf.distribute.get_strategy(), tiny, number=next(numbers))
 
 
 def saved(folder, state, steps=(1, 2, 3, 4, 5)):
@@ -33,14 +37,14 @@ def assert_step(state, step, saved_at=None):
     assert all((weight == step).all() for weight in state.model.get_weights())
 
 
-def test_everything_that_changes_comes_back(tmp_path, new_state):
+def test_everything_that_changes_comes_back(tmp_path, new_state, tiny):
     state = new_state()
     state.best_loss.assign(0.25)
     state.tally.sums.assign([1.0 / 3.0])
     for variable in state.optimizer.variables:
         variable.assign(tf.cast(tf.fill(variable.shape, 3), variable.dtype))
     saved(tmp_path, state, [7])
-    fresh = new_state()
+    fresh = build_state(tf.distribute.get_strategy(), tiny, SHAPE, steps=10)
     assert Checkpoints(tmp_path, fresh).restore_newest() == []
     assert_step(fresh, 7)
     assert float(fresh.best_loss) == 0.25 and float(fresh.tally.sums[0]) == 1 / 3

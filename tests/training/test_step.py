@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from fits import Ended
 
 from cae import metrics, models
 from cae.config import Config
@@ -31,13 +32,19 @@ def state_of(strategy, settings):
     return build_state(strategy, settings, SHAPE, steps=10)
 
 
-def run_steps(strategy, settings, data, count):
-    state = state_of(strategy, settings)
-    train_steps = make_train_steps(strategy, state, objectives.find(settings), 8)
-    distributed = iter(distribution.shared_out(strategy, data, endless=True))
-    losses, good = train_steps(distributed, tf.constant(count))
-    assert state.steps == count
-    return state, float(losses["loss"]), int(good)
+@pytest.fixture
+def run_steps(builds):
+    """Takes steps from a new state on; returns what it is then, the sum of the losses, and how many steps counted."""
+
+    def run(strategy, settings, data, count):
+        state = builds.state(strategy, settings)
+        train_steps = builds.make_train_steps(strategy, state, objectives.find(settings), 8)
+        distributed = iter(distribution.shared_out(strategy, data, endless=True))
+        losses, good = train_steps(distributed, tf.constant(count))
+        assert state.steps == count
+        return Ended.of(state), float(losses["loss"]), int(good)
+
+    return run
 
 
 class Scale(keras.Model):
@@ -72,23 +79,14 @@ def test_the_model_sees_the_noisy_image_and_is_held_to_the_clean_one(tiny, rando
     assert float(losses["loss"]) == pytest.approx(expected)
 
 
-def test_training_brings_the_loss_down(tiny, random):
+def test_training_brings_the_loss_down(run_steps, tiny, random):
     data = batches(1, random).repeat(60)
     _, first, _ = run_steps(tf.distribute.get_strategy(), tiny, data, 1)
     _, sixty, _ = run_steps(tf.distribute.get_strategy(), tiny, data, 60)
     assert sixty / 60 < 0.8 * first
 
 
-def test_two_replicas_do_what_one_does(tiny, random, mirrored):
-    data = batches(6, random)
-    alone, loss, _ = run_steps(tf.distribute.get_strategy(), tiny, data, 6)
-    both, same_loss, _ = run_steps(mirrored, tiny, data, 6)
-    assert same_loss == pytest.approx(loss, rel=1e-6)
-    for one, other in zip(alone.model.get_weights(), both.model.get_weights()):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-
-
-def test_many_steps_at_once_are_the_same_steps(tiny, random):
+def test_many_steps_at_once_are_the_same_steps(run_steps, tiny, random):
     data = batches(6, random)
     together, _, _ = run_steps(tf.distribute.get_strategy(), tiny, data, 6)
     strategy = tf.distribute.get_strategy()
@@ -98,9 +96,9 @@ def test_many_steps_at_once_are_the_same_steps(tiny, random):
     for count in (1, 2, 3):
         train_steps(iterator, tf.constant(count))
     assert train_steps.experimental_get_tracing_count() == 1
-    for one, other in zip(together.model.get_weights(), state.model.get_weights()):
+    for one, other in zip(together.weights, state.model.get_weights()):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(together.tally.sums, state.tally.sums)
+    np.testing.assert_array_equal(together.sums, state.tally.sums)
 
 
 @pytest.fixture(params=["one replica", "two replicas"])
@@ -116,28 +114,27 @@ def spoiled(data, batch, image):
 
 
 @pytest.mark.parametrize("image", [0, 7])
-def test_a_step_in_which_something_is_not_finite_changes_nothing(tiny, strategy, random, image):
+def test_a_step_in_which_something_is_not_finite_changes_nothing(run_steps, tiny, strategy, random, image):
     """On two replicas the first image is the first one's, and the last the second one's."""
     data = batches(3, random)
     two, loss, _ = run_steps(strategy, tiny, data.take(2), 2)
-    state, same_loss, good = run_steps(strategy, tiny, spoiled(data, 2, image), 3)
+    three, same_loss, good = run_steps(strategy, tiny, spoiled(data, 2, image), 3)
     assert good == 2 and same_loss == pytest.approx(loss)
-    assert [int(each.numpy()) for each in (state.tally.skipped, state.tally.in_a_row)] == [1, 1]
-    for one, other in zip(two.model.get_weights(), state.model.get_weights()):
+    assert (three.skipped, three.in_a_row) == (1, 1)
+    for one, other in zip([*two.weights, *two.optimizer], [*three.weights, *three.optimizer], strict=True):
         np.testing.assert_array_equal(one, other)
-    for one, other in zip(two.optimizer.variables, state.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
-def test_learning_goes_on_after_such_a_step(tiny, random):
-    state, _, good = run_steps(tf.distribute.get_strategy(), tiny, spoiled(batches(4, random), 1, 3), 4)
-    assert good == 3 and int(state.tally.in_a_row.numpy()) == 0 and int(state.optimizer.iterations) == 3
+def test_learning_goes_on_after_such_a_step(run_steps, tiny, random):
+    ended, _, good = run_steps(tf.distribute.get_strategy(), tiny, spoiled(batches(4, random), 1, 3), 4)
+    # The optimizer counts the steps that it took in its first variable.
+    assert good == 3 and ended.in_a_row == 0 and int(ended.optimizer[0]) == 3
 
 
-def test_steps_end_where_nothing_is_learned_any_more(tiny, random):
+def test_steps_end_where_nothing_is_learned_any_more(builds, tiny, random):
     data = spoiled(batches(1, random), 0, 0).repeat(MOST_IN_A_ROW + 5)
-    state = state_of(tf.distribute.get_strategy(), tiny)
-    train_steps = make_train_steps(tf.distribute.get_strategy(), state, objectives.find(tiny), 8)
+    state = builds.state(tf.distribute.get_strategy(), tiny)
+    train_steps = builds.make_train_steps(tf.distribute.get_strategy(), state, objectives.find(tiny), 8)
     train_steps(iter(data), tf.constant(MOST_IN_A_ROW + 5))
     assert state.steps == int(state.tally.in_a_row.numpy()) == MOST_IN_A_ROW
 
@@ -146,11 +143,6 @@ def test_steps_end_where_nothing_is_learned_any_more(tiny, random):
 def float16():
     yield Config(latent_dim=4, width=4, precision="mixed_float16", batch_size=8)
     keras.config.set_dtype_policy("float32")
-
-
-def test_float16_trains(float16, strategy, random):
-    _, loss, good = run_steps(strategy, float16, batches(4, random), 4)
-    assert good == 4 and 0 < loss / 4 < 1
 
 
 def test_an_overflow_on_the_second_replica_alone_leaves_the_weights_finite(float16, mirrored, random):
@@ -180,8 +172,8 @@ def test_a_measurement_is_exact_whatever_the_last_batch(tiny, random, strategy, 
     assert measured == pytest.approx({k: float(np.mean(of(clean, output))) for k, of in expected.items()}, rel=1e-4)
 
 
-def test_models_of_the_table_can_be_fitted(random):
-    for family in models.FAMILIES:
-        settings = Config(model=family, latent_dim=4, width=4, batch_size=8)
-        _, _, good = run_steps(tf.distribute.get_strategy(), settings, batches(2, random), 2)
-        assert good == 2
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_models_of_the_table_can_be_fitted(run_steps, random, family):
+    settings = Config(model=family, latent_dim=4, width=4, batch_size=8)
+    _, _, good = run_steps(tf.distribute.get_strategy(), settings, batches(2, random), 2)
+    assert good == 2
