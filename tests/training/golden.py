@@ -101,7 +101,7 @@ def summary(variables):
     return found
 
 
-TOLERANCES = {"float32": 1e-4, "mixed_float16": 2e-2}
+TOLERANCES = {"float32": 1e-4, "mixed_float16": 4e-2}
 """How far numbers may be from the file's on a machine that computes otherwise, as a share of a variable's L2 norm."""
 
 
