@@ -26,6 +26,7 @@ from absl import flags
 
 from cae import program
 from cae.errors import UserError
+from cae.training import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -154,7 +155,11 @@ def compare(one: Path, other: Path) -> list[str]:
     """Returns in what two runs that came to their ends differ, a line each; nothing where they do not."""
     found = []
     for kind in ("epoch", "best"):
-        names = [sorted(path.stem for path in (each / "checkpoints").glob(f"{kind}-*.index")) for each in (one, other)]
+        # Older ends of epochs are kept or not by how many checkpoints were made since, which is a matter of time.
+        names = [
+            sorted(path.stem for path in (each / "checkpoints").glob(f"{kind}-*.index"))[-checkpoint.EPOCHS :]
+            for each in (one, other)
+        ]
         if names[0] != names[1]:
             found.append(f"checkpoints {names[0]} and {names[1]}")
             continue

@@ -31,10 +31,11 @@ class Interrupts:
 
     def __init__(self):
         self._asked, self._postponed, self._installed = 0, False, False
-        self._ends = socket.socketpair()
+        self._ends, self._stderr = socket.socketpair(), 2
 
     def install(self) -> None:
         """Begins to listen; for programs alone, since signals belong to the whole process."""
+        self._stderr = os.dup(2)  # What is there now may be elsewhere while TensorFlow is imported.
         self._ends[1].setblocking(False)
         signal.set_wakeup_fd(self._ends[1].fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -67,21 +68,22 @@ class Interrupts:
 
     def _receive(self, number: int) -> None:
         if self._asked or not self._postponed:
-            _end(number, "ended at once" if self._asked else "ended")
+            self._end(number, "ended at once" if self._asked else "ended")
         self._asked = number
-        timer = threading.Timer(PATIENCE, _end, (number, f"ended after waiting {PATIENCE:.0f} s for a step to end"))
+        timer = threading.Timer(
+            PATIENCE, self._end, (number, f"ended after waiting {PATIENCE:.0f} s for a step to end")
+        )
         timer.daemon = True
         timer.start()
+
+    def _end(self, number: int, how: str) -> None:
+        """Ends the process; whatever it was writing was to be renamed when it was whole."""
+        name = os.path.basename(sys.argv[0])
+        text = f"{name}: {how} by {signal.Signals(number).name}; the same command goes on from the last checkpoint\n"
+        with contextlib.suppress(OSError):
+            os.write(self._stderr, text.encode())
+        os._exit(128 + number)
 
 
 def _nothing(*_: object) -> None:
     """Lets Python take note of a signal, for the thread to be told."""
-
-
-def _end(number: int, how: str) -> None:
-    """Ends the process; whatever it was writing was to be renamed when it was whole."""
-    name = os.path.basename(sys.argv[0])
-    text = f"{name}: {how} by {signal.Signals(number).name}; the same command goes on from the last checkpoint\n"
-    with contextlib.suppress(OSError):
-        os.write(2, text.encode())
-    os._exit(128 + number)
