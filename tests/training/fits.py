@@ -64,7 +64,15 @@ class Builds:
     """States and graph functions by settings, made when they are first asked for."""
 
     def __init__(self):
-        self._built = {}
+        self._built, self._feeds = {}, {}
+
+    def feed(self, source, settings):
+        """Returns what `pipeline.feed` does, whose data sets are traced once, too."""
+        key = (id(source), settings.noise, settings.batch_size, settings.seed)
+        if key not in self._feeds:
+            # The source is kept, so that its number stays its own.
+            self._feeds[key] = source, make_feed(source, settings)
+        return self._feeds[key][1]
 
     def state(self, strategy, settings, steps=10, number=0):
         """Returns a state as `build_state` does; the same variables again for the same settings and number."""
@@ -117,6 +125,11 @@ class Builds:
             yield
 
 
+def make_feed(source, settings):
+    """Returns a data set's batches as the settings say."""
+    return pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
+
+
 def fit(builds, source, settings, workdir, *, batches=None, asked=lambda state: 0, strategy=None, pictures=False):
     """Fits a model as a process does that starts, and returns what it ended with.
 
@@ -131,7 +144,7 @@ def fit(builds, source, settings, workdir, *, batches=None, asked=lambda state: 
       pictures: Whether those for TensorBoard are drawn.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
+    feed = builds.feed(source, settings) if builds else make_feed(source, settings)
     if batches:
         feed = dataclasses.replace(feed, training=batches)
     total = feed.steps(settings.epochs)

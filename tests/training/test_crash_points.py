@@ -30,7 +30,6 @@ from fits import assert_same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cae import config
-from cae.data import noise, pipeline
 from cae.interrupts import Interrupted
 from cae.training import loop, steps
 
@@ -49,7 +48,7 @@ def process(source):
         dataset="digits", latent_dim=4, width=4, batch_size=8, epochs=3, noise="gaussian:0.5", learning_rate=0.01
     )
     builds = fits.Builds()
-    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
+    feed = builds.feed(source, settings)
     state = builds.state(tf.distribute.get_strategy(), settings, 8)
 
     def batches(first_step, last_step):
