@@ -49,6 +49,7 @@ def written(settings):
     return sorted(Path(settings.records_dir).glob("*/*"))
 
 
+@pytest.mark.e2e
 def test_a_set_is_written_once_and_reused(always, written_apart, capfd, monkeypatch):
     source = sources.open_source(always)
     alike(source, sources.open_source(DIGITS))
@@ -298,6 +299,7 @@ def test_records_go_beside_what_tfds_prepared(tmp_path):
 # --- What goes wrong -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_a_full_disk_is_one_line(always, written_apart, monkeypatch):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))

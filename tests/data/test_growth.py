@@ -65,6 +65,7 @@ sys.exit(int(sys.argv[1]))
 """
 
 
+@pytest.mark.e2e
 def test_training_is_measured_in_a_process_and_takes_so_many_steps(tmp_path, monkeypatch):
     path = growth.generated(tmp_path / "200", 200)
     code, commands, real = 0, [], subprocess.Popen

@@ -254,6 +254,7 @@ def writer(folder, seconds):
     return subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.e2e
 def test_a_killed_writer_leaves_no_set_and_the_next_one_clears_up(tmp_path):
     killed = writer(tmp_path / "set", 30)
     assert killed.stdout.readline() == "0\n"
@@ -267,6 +268,7 @@ def test_a_killed_writer_leaves_no_set_and_the_next_one_clears_up(tmp_path):
     assert Records(tmp_path / "set").images == 200
 
 
+@pytest.mark.e2e
 def test_what_the_killed_left_is_swept_but_not_what_is_being_written(tmp_path):
     killed, alive = writer(tmp_path / "killed", 30), writer(tmp_path / "alive", 0.1)
     assert killed.stdout.readline() == alive.stdout.readline() == "0\n"
@@ -277,6 +279,7 @@ def test_what_the_killed_left_is_swept_but_not_what_is_being_written(tmp_path):
     assert alive.wait() == 0 and Records(tmp_path / "alive").images == 200
 
 
+@pytest.mark.e2e
 def test_of_two_at_once_one_writes_and_the_other_waits_for_it(tmp_path, capfd):
     alive = writer(tmp_path / "set", 0.05)
     assert alive.stdout.readline() == "0\n"
@@ -286,6 +289,7 @@ def test_of_two_at_once_one_writes_and_the_other_waits_for_it(tmp_path, capfd):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+@pytest.mark.e2e
 def test_where_the_one_before_fails_the_one_that_waited_writes(tmp_path, data):
     alive = writer(tmp_path / "set", 30)
     assert alive.stdout.readline() == "0\n"
