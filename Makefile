@@ -6,8 +6,8 @@
 #   make test-all
 #   make coverage    make test, and which lines of cae/ it runs
 #   make lint
-#   make golden      only where numbers are meant to change: renews the weights that tests compare with;
-#                    ADD=--add adds those of a processor that is not known yet
+#   make golden      only where numbers are meant to change: renews the weights and scores that tests
+#                    compare with; ADD=--add adds the weights of a processor that is not known yet
 
 CONFIG ?= configs/denoise.cfg
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
@@ -48,6 +48,7 @@ lint: .venv/installed
 
 golden: .venv/installed
 	@$(BIN)/python -m tests.training.golden $(ADD)
+	@$(if $(ADD),,$(BIN)/python -m tests.golden_scores)
 
 .venv/installed: $(LOCK)
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11, 3.12 or 3.13 with venv; name it with PYTHON=..." >&2; exit 1; }

@@ -15,7 +15,7 @@ def wait_until(condition, *processes, seconds=120):
     until = time.monotonic() + seconds
     while not condition():
         assert all(process.poll() is None for process in processes) and time.monotonic() < until
-        time.sleep(0.002)
+        time.sleep(0.0005)
 
 
 def metrics_of(workdir):

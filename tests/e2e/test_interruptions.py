@@ -13,6 +13,7 @@ import time
 
 import pytest
 from programs import call, start
+from small_runs import wait_until
 
 from benchmarks import survival
 
@@ -33,13 +34,6 @@ def unbroken(tmp_path_factory):
 
 def started(workdir):
     return start("train.py", *WORDS, f"--workdir={workdir}", folder=workdir.parent)
-
-
-def wait_until(condition, process, seconds=120):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.0005)
 
 
 def newest_step(workdir):
@@ -113,6 +107,15 @@ def test_a_signal_in_start_up_ends_at_once_and_leaves_nothing(tmp_path):
     # It noted itself elsewhere, if it came to that.
     with open(os.environ["TENSORFLOW_PROCESSES_FILE"], "a") as counted:
         counted.write(f"{os.environ['PYTEST_CURRENT_TEST']}\n")
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_random_moments_end_as_one_that_is_not(tmp_path):
+    """The first one inside of a save, as every third one is."""
+    unbroken = survival.reference(tmp_path / "unbroken")
+    trials = survival.run_trials(tmp_path, 2, *unbroken)
+    assert [trial.faults for trial in trials] == [(), ()] and all(trial.kills for trial in trials)
+    assert trials[0].in_saves
 
 
 # --- Signals alone, without TensorFlow --------------------------------------------------------------------------------
