@@ -10,6 +10,7 @@ import tensorflow as tf
 from fits import TIMINGS, assert_same, lines
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks import survival
 from cae.data import noise, pipeline
 from cae.errors import UserError
 from cae.interrupts import Interrupted
@@ -154,8 +155,12 @@ def test_it_goes_on_from_any_step(tmp_path, fit, whole, four_epochs, monkeypatch
 
 
 def test_another_seed_is_another_run(tmp_path, fit, whole, four_epochs):
-    one, other = whole(four_epochs)[0], fit(dataclasses.replace(four_epochs, seed=1), tmp_path)
+    """And what compares the folders of runs that were killed sees it."""
+    one, workdir = whole(four_epochs)
+    other = fit(dataclasses.replace(four_epochs, seed=1), tmp_path)
     assert any(not np.array_equal(a, b) for a, b in zip(one.weights, other.weights))
+    assert survival.compare(workdir, workdir) == []
+    assert any("weights" in each for each in survival.compare(workdir, tmp_path))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["one to two replicas", "two to one"])
