@@ -21,6 +21,7 @@ QUICK = ("--dataset=digits", "--width=8", "--latent_dim=8")
 
 QUICK_EVALUATION = (
     "--rival_images=8", "--baseline_tuning_images=4", "--kmeans_n_init=5", "--tsne_images=60", "--cache_dir=cache",
+    "--pairs=20", "--outlier_images=50",
 )  # fmt: skip
 """Flags that bound what an evaluation does; nothing is cached in anybody's home."""
 

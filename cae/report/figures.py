@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,11 +22,17 @@ CLASS_COLOURS = (
 MOST_IN_LEGEND = 30
 
 
-def png(figure: Figure, dpi: int = 110) -> bytes:
-    """Returns the figure as a PNG file's content."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    return file.getvalue()
+_PNGS: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
+"""What figures were drawn as, for as long as they are there."""
+
+
+def png(figure: Figure) -> bytes:
+    """Returns the figure as a PNG file's content; it is drawn once, for the report and for TensorBoard."""
+    if figure not in _PNGS:
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=110)
+        _PNGS[figure] = file.getvalue()
+    return _PNGS[figure]
 
 
 def gif(images: np.ndarray, seconds: float = 0.08, side: int = 224) -> bytes:

@@ -65,7 +65,7 @@ def test_a_run_goes_on_either_way(folder):
 
 
 def test_an_evaluation_is_the_same_either_way(folder):
-    tasks = ("--tasks=latents,outliers", "--outlier_datasets=", "--outlier_images=50", "--max_examples=1")
+    tasks = ("--tasks=latents,outliers", "--outlier_datasets=", "--max_examples=1")
     tasks += QUICK_EVALUATION
     results = []
     for streaming in ("always", "never"):

@@ -6,6 +6,7 @@ the values that they had when they were new; everything else of a fit is made an
 
 import contextlib
 import dataclasses
+import functools
 import json
 from unittest import mock
 
@@ -70,8 +71,9 @@ class Builds:
         """Returns what `pipeline.feed` does, whose data sets are traced once, too."""
         key = (id(source), settings.noise, settings.batch_size, settings.seed)
         if key not in self._feeds:
+            made = make_feed(source, settings)
             # The source is kept, so that its number stays its own.
-            self._feeds[key] = source, make_feed(source, settings)
+            self._feeds[key] = source, dataclasses.replace(made, training=functools.cache(made.training))
         return self._feeds[key][1]
 
     def state(self, strategy, settings, steps=10, number=0):

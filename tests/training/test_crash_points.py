@@ -16,6 +16,7 @@ tried in test_summaries.py.
 """
 
 import dataclasses
+import functools
 import re
 import shutil
 import signal
@@ -53,7 +54,10 @@ def process(source):
 
     def batches(first_step, last_step):
         """Bad ones until the run has gone back, which is all that a process knows of it."""
-        bad = int(state.times_back.numpy()) == 0
+        return traced_batches(first_step, last_step, int(state.times_back.numpy()) == 0)
+
+    @functools.cache
+    def traced_batches(first_step, last_step, bad):
         numbers = tf.data.Dataset.range(first_step, last_step)
         nothing = tf.constant(float("nan"))
         return tf.data.Dataset.zip(numbers, feed.training(first_step, last_step)).map(
