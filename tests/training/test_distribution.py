@@ -1,4 +1,5 @@
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -61,3 +62,20 @@ def test_parts_are_numbered_over_all_replicas(mirrored):
 
 def test_numbers_are_summed_over_machines_of_which_there_is_one(mirrored):
     assert distribution.make_sum_over_workers(mirrored)([1.0, 2.5]) == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("processors, threads", [(2, (2, 1)), (6, (4, 2)), (16, (4, 4)), (1, (1, 1))])
+def test_processors_are_shared_out_over_the_parts_of_a_batch(monkeypatch, processors, threads):
+    """(parts computed side by side, threads of each), unless the environment says otherwise, as it does in tests."""
+    found = {}
+    for kind in ("inter", "intra"):
+        monkeypatch.setattr(
+            tf.config.threading, f"set_{kind}_op_parallelism_threads", lambda n, k=kind: found.update({k: n})
+        )
+    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: list(range(processors)))
+    distribution.make_strategy("single")
+    assert found == {}
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.delenv(name)
+    distribution.make_strategy("single")
+    assert (found["inter"], found["intra"]) == threads
