@@ -45,6 +45,7 @@ coverage: .venv/installed
 lint: .venv/installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 golden: .venv/installed
 	@$(BIN)/python -m tests.training.golden $(ADD)

@@ -6,63 +6,61 @@ from pathlib import Path
 from absl import flags
 from etils import epy
 
-from cae import config, interrupts, models, program
+import cae.config
+from cae import cli, models, preemption, runtime
+from cae.config import Config, config_from_flags, define_config_flags, explicit_flags
+from cae.workdir import lock_workdir, workdir_from_flags
 
-# What a person typed is checked before TensorFlow is imported, which takes seconds; signals are heard before anything.
+# Flags are checked before TensorFlow is imported, which takes seconds.
 with epy.lazy_imports():
     import tensorflow as tf
 
-    from cae import cluster, metrics
-    from cae.data import noise, pipeline, sources
-    from cae.training import build, distribution, loop, objectives
+    from cae import metrics
+    from cae.data import datasets, noise
+    from cae.training import distribution, trainer
 
-signals = interrupts.Interrupts()
+signals = preemption.PreemptionHandler()
 
 
 def define_flags() -> None:
-    """Defines the flags of this program, which are those of a run."""
-    config.define_flags()
-    flags.adopt_module_key_flags(config)  # So that --help lists them.
+    """Defines the flags, which are the fields of `Config` and --workdir."""
+    define_config_flags()
+    flags.adopt_module_key_flags(cae.config)  # For --help.
 
 
 def main() -> None:
-    """Reads the flags, and trains in the run's folder, in which no other run can be started meanwhile."""
-    settings, workdir = config.from_flags(), config.workdir_from_flags()
-    models.find(settings.model, config.said_settings())
-    metrics.find_loss(settings.loss)
-    noise.parse(settings.noise)
-    is_chief = cluster.is_chief(settings.strategy)
-    with config.open_workdir(workdir) if is_chief else contextlib.nullcontext():
-        train(settings, workdir, is_chief)
+    """Checks the flags, and trains while the run's folder is locked."""
+    config, workdir = config_from_flags(), workdir_from_flags()
+    models.check_model_flags(config.model, explicit_flags())
+    metrics.get_loss(config.loss)
+    noise.parse_noise(config.noise)
+    is_chief = runtime.is_chief(config.distribution_strategy)
+    with lock_workdir(workdir) if is_chief else contextlib.nullcontext():
+        train(config, workdir, is_chief)
 
 
-def train(settings: config.Config, workdir: Path, is_chief: bool) -> None:
-    """Opens the data set, builds strategy, model and optimizer, and fits the model."""
-    # To count the images of some classes is to read them, for which TensorFlow has to know its devices.
-    strategy = start(settings) if settings.classes else None
-    source = sources.open_source(settings)
-    sources.check(source, settings.batch_size)
-    for line in source.notices() if is_chief else ():
-        print(line, flush=True)
-
-    strategy = strategy or start(settings)
-    config.check_shares(settings.batch_size, strategy.num_replicas_in_sync)
-    record = config.claim(workdir, settings, source.describe(), writes=is_chief)
-    feed = pipeline.feed(source, noise.parse(settings.noise), settings.batch_size, settings.seed)
-    state = build.build_state(strategy, settings, source.image_shape, feed.steps(settings.epochs))
-    with signals.postponed() as asked:
-        loop.fit(strategy, state, objectives.find(settings), feed, workdir, record, asked)
+def train(config: Config, workdir: Path, is_chief: bool) -> None:
+    """Opens the data set, creates the strategy, and trains."""
+    # The images of some classes are counted by reading them, for which TensorFlow has to be set up.
+    strategy = make_strategy(config) if config.normal_classes else None
+    dataset = datasets.open_dataset(config)
+    datasets.check_dataset(dataset, config.batch_size)
+    for warning in dataset.warnings() if is_chief else ():
+        print(warning, flush=True)
+    strategy = strategy or make_strategy(config)
+    with signals.deferred() as poll_signal:
+        trainer.run_training(strategy, config, dataset, workdir, poll_signal)
 
 
-def start(settings: config.Config) -> "tf.distribute.Strategy":
-    """Starts TensorFlow on the devices that the settings name."""
-    program.start_tensorflow()
-    strategy = distribution.make_strategy(settings.strategy, settings.logical_cpus)
-    signals.reinstall()  # Some strategies take SIGTERM for themselves.
+def make_strategy(config: Config) -> "tf.distribute.Strategy":
+    """Imports TensorFlow, and returns the configured strategy."""
+    runtime.import_tensorflow()
+    strategy = distribution.make_strategy(config.distribution_strategy, config.logical_cpus)
+    signals.reinstall()  # Some strategies install a handler of their own for SIGTERM.
     return strategy
 
 
 if __name__ == "__main__":
     signals.install()
     define_flags()
-    program.run(main)
+    cli.run(main)

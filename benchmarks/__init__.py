@@ -1,6 +1,3 @@
-"""What is measured, beside what: each module is a program of its own, python -m benchmarks.NAME."""
+"""Benchmarks; each module with a `main` is a program, `python -m benchmarks.NAME`."""
 
-import cae  # noqa: F401 - It says what TensorFlow is to be like, before anything imports that.
-
-STEPS_PER_CALL = 32
-"""Graph steps between two looks from Python, which train.py has every half second."""
+import cae  # noqa: F401 - It sets TensorFlow's environment variables, before anything imports TensorFlow.

@@ -1,13 +1,18 @@
 """Convolutional autoencoders: denoising, interpolation and outlier detection."""
 
+import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from cae.data.record_writer import write_records
     from cae.outliers.detector import Detector
+    from cae.run import Run
+
+__all__ = ["Run", "load", "load_detector", "write_records"]
+
+_LAZY_IMPORTS = {"Run": "cae.run", "write_records": "cae.data.record_writer"}
+"""Modules of names that are imported when they are first used, since to import TensorFlow takes seconds."""
 
 # TensorFlow reads this once, at import. Its notices on CPU features and absent GPUs would hide what programs say; what
 # goes wrong is raised as an exception all the same.
@@ -18,37 +23,31 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
+def load(workdir: str | os.PathLike) -> "Run":
+    """Returns the run in a folder with its best model.
+
+    Raises:
+      cae.errors.UserError: The folder contains no run, or no checkpoint that can be read.
+    """
+    from cae.run import Run
+
+    return Run.load(workdir)
+
+
 def load_detector(workdir: str | os.PathLike) -> "Detector":
-    """Returns the outlier detector that `eval.py --tasks=outliers` saved in a run's folder, ready to be asked.
+    """Returns the outlier detector that `eval.py --tasks=outliers` saved in a run's folder.
 
-    `.belongs(images)` gives bool [n]: True means that an image belongs to the data set, False that it is an outlier.
-    `.p_values(images)` and `.scores(images)`, larger for outliers, give floats [n]. Images are uint8, or floats in
-    0..1, [n, height, width, channels]. Raises `cae.errors.UserError` where the folder holds no run, or no detector of
-    its best model.
+    Its methods take images `[n, height, width, channels]`, uint8 or floats in 0..1, and return arrays `[n]`:
+    `is_inlier(images)` is True for images like those of the data set and False for outliers; `p_values(images)` are in
+    0..1, smaller for outliers; `scores(images)` are larger for outliers.
+
+    Raises:
+      cae.errors.UserError: The folder contains no run, or no detector of its best model.
     """
-    from pathlib import Path
-
-    from cae import runs
-    from cae.outliers import detector
-
-    run = runs.load(Path(workdir).expanduser())
-    return detector.read(run.workdir, run.model, run.image_shape, run.step)
+    return load(workdir).load_detector()
 
 
-def write_records(
-    folder: str | os.PathLike,
-    chunks: "Iterable[tuple[np.ndarray, np.ndarray]]",
-    class_names: Sequence[str] = (),
-    splits: Mapping[str, int] | None = None,
-) -> None:
-    """Writes images that come in chunks to a new folder, for `--dataset=records:PATH`; holds one chunk at a time.
-
-    chunks: (uint8 [n, height, width, channels], int labels [n], zeros where images are unlabelled); class_names: what
-    labels mean, by position; splits: how many images train, validation, calibration and test have, in this order.
-    Unless they are said, images are cut in proportion, which wants them to come in no order, so that any stretch is a
-    fair sample. Nothing is left where it fails. Raises `cae.errors.UserError` for images that are not alike, splits
-    that do not add up, and a folder that is there already or cannot be written.
-    """
-    from cae.data import records
-
-    records.write(folder, chunks, class_names, splits)
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY_IMPORTS:
+        raise AttributeError(f"module 'cae' has no attribute '{name}'")
+    return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)

@@ -1,315 +1,200 @@
-"""Every setting of a run: its flag, its check, the frozen `Config` made of them, and `config.json`.
+"""The configuration of a run: one dataclass field per flag, with its default, help and checks."""
 
-A setting is one field of `Config`: the flag, its default and its help are made from the field.
-"""
-
-import contextlib
 import dataclasses
-import importlib.metadata
-import json
-import os
-import platform
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import filelock
 from absl import flags
 
-from cae.errors import UserError, unknown_name
+from cae.errors import UserError, unknown_choice_error
 
-_DEFINE = {
-    str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean
-}  # fmt: skip
+_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
 
 
-def setting(default: Any, help: str, *, choices: Sequence[str] = (), least: float | None = None) -> Any:
-    """Returns a field of `Config`: `help` is the flag's, `choices` or `least` say what it may be."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "least": least})
+def field(default: Any, help: str, *, choices: Sequence[str] = (), lower_bound: float | None = None) -> Any:
+    """Returns a field of `Config`.
+
+    Args:
+      default: The default of the field and of its flag.
+      help: The flag's help text.
+      choices: The values that are allowed; any if empty.
+      lower_bound: The smallest value that is allowed, if there is one.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "lower_bound": lower_bound})
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a person chose for a run, checked; raises `UserError` for a value that can't be."""
+    """The configuration of a run; raises `UserError` for a value that is not allowed."""
 
-    dataset: str = setting(
+    dataset: str = field(
         "mnist",
-        "A TFDS image data set by its name, 'digits' (embedded), 'lines' (drawn), 'folder:PATH' of pictures, or"
-        " 'records:PATH', which cae.write_records wrote.",
+        "A TFDS image data set by its name, 'digits' (bundled with scikit-learn), 'lines' (synthetic), 'folder:PATH' of"
+        " images, or 'records:PATH' written by cae.write_records.",
     )
-    fallback_dataset: str | None = setting(None, "Taken, with a warning, where --dataset can't be had.")
-    data_dir: str | None = setting(None, "Where TFDS keeps prepared data sets; its own place unless said.")
-    streaming: str = setting(
+    fallback_dataset: str | None = field(None, "Used, with a warning, where --dataset is not available.")
+    data_dir: str | None = field(None, "Where TFDS keeps prepared data sets; default: its own folder.")
+    streaming: str = field(
         "auto",
-        "Whether images are read from disk when they are needed, not held in memory: auto does where they would take"
-        " more than a quarter of it, and for 'records:PATH'. The others are written as records once.",
+        "Whether images are read from disk when they are needed instead of being held in memory: auto does where they"
+        " would take more than a quarter of it, and for 'records:PATH'. Other data sets are converted to records once.",
         choices=("auto", "always", "never"),
     )
-    records_dir: str | None = setting(
-        None, "Where data sets that are streamed are written as records; cae_records in TFDS's place unless said."
-    )
-    image_size: int | None = setting(None, "Sides in pixels: the data set's own, 28 for a folder.", least=1)
-    channels: int | None = setting(None, "1 for grey, 3 for colour: the data set's own, 1 for a folder.")
-    classes: str | None = setting(
-        None, "Classes to take, by commas, or all but some by a minus before each; the others are outliers."
-    )
-    model: str = setting("conv", "The family of models.")
-    latent_dim: int = setting(32, "How many numbers an image is squeezed into.", least=1)
-    width: int = setting(32, "Channels of the first layers; deeper ones have multiples of it.", least=1)
-    noise: str | None = setting(
+    cache_dir: str | None = field(
         None,
-        "NAME:LEVEL or NAME:LOW-HIGH, a level drawn for each image; ONE+OTHER is both, ONE/OTHER either;"
-        " an evaluation takes several, separated by commas.",
+        "Where results that can be computed again are cached; default: converted data sets in cae_records in TFDS's"
+        " folder, parameters of baselines in $XDG_CACHE_HOME/cae or ~/.cache/cae.",
     )
-    loss: str = setting("mse", "What training minimises, per image.")
-    beta: float = setting(
-        1.0, "Weight of a variational autoencoder's divergence; 1 is the evidence lower bound.", least=0
+    image_size: int | None = field(
+        None, "Height and width in pixels; default: the data set's own, 28 for a folder.", lower_bound=1
     )
-    regularizer: str | None = setting(
-        None, "What makes interpolation stay on the data: acai, a critic of mixed latent vectors.", choices=("acai",)
+    channels: int | None = field(None, "1 for grayscale, 3 for color; default: the data set's own, 1 for a folder.")
+    normal_classes: str | None = field(
+        None, "Comma-separated classes to train on, or all but some by a minus before each; the others are outliers."
     )
-    regularizer_weight: float = setting(0.125, "Of the critic's opinion in the autoencoder's loss.", least=0)
-    optimizer: str = setting("adam", "Muon learns more in a step, which takes longer.", choices=("adam", "muon"))
-    learning_rate: float = setting(
-        1e-3, "The optimizer's; for a cosine its peak in 100 epochs, higher in fewer, at most double."
+    model: str = field("conv", "The model's name.")
+    latent_dim: int = field(32, "Dimensions of a latent vector.", lower_bound=1)
+    base_filters: int = field(32, "Filters of the first layers; deeper ones have multiples of it.", lower_bound=1)
+    noise: str | None = field(
+        None,
+        "NAME:LEVEL or NAME:LOW-HIGH, a level sampled for each image; ONE+OTHER is both, ONE/OTHER either;"
+        " an evaluation takes several, comma-separated.",
     )
-    lr_schedule: str = setting("constant", "How the learning rate goes.", choices=("constant", "cosine"))
-    epochs: int = setting(100, "How many times training sees every image.", least=1)
-    batch_size: int = setting(128, "Images a step, shared out over the replicas.", least=1)
-    precision: str = setting(
-        "float32", "What layers compute in.", choices=("float32", "mixed_float16", "mixed_bfloat16")
+    loss: str = field("mse", "The reconstruction loss of an image.")
+    beta: float = field(
+        1.0, "Weight of the KL divergence of a variational autoencoder; 1 is the evidence lower bound.", lower_bound=0
     )
-    jit_compile: bool = setting(False, "Have XLA compile the step, which takes some seconds at the start.")
-    strategy: str = setting(
+    regularizer: str | None = field(
+        None, "An additional loss term: acai, adversarially constrained interpolation.", choices=("acai",)
+    )
+    regularizer_weight: float = field(0.125, "Weight of the regularizer in the loss.", lower_bound=0)
+    optimizer: str = field(
+        "adam", "Muon reduces the loss more per step, and a step takes longer.", choices=("adam", "muon")
+    )
+    learning_rate: float = field(
+        1e-3, "The learning rate; for cosine the peak in a run of 100 epochs, higher in shorter ones, at most double."
+    )
+    lr_schedule: str = field("constant", "The learning rate schedule.", choices=("constant", "cosine"))
+    epochs: int = field(100, "Number of passes over the training images.", lower_bound=1)
+    max_steps: int | None = field(
+        None, "Stop after this many steps, even within an epoch; default: after --epochs.", lower_bound=1
+    )
+    batch_size: int = field(128, "Images in a step, over all replicas.", lower_bound=1)
+    precision: str = field(
+        "float32", "The dtype policy of the layers.", choices=("float32", "mixed_float16", "mixed_bfloat16")
+    )
+    jit_compile: bool = field(False, "Compile the step with XLA, which takes some seconds at the start.")
+    distribution_strategy: str = field(
         "auto",
-        "One device, a replica on each, or on those of the machines that TF_CONFIG names; auto takes every GPU here.",
-        choices=("auto", "single", "mirrored", "multiworker"),
+        "one_device; mirrored: a replica on each device; multi_worker_mirrored: on each device of the machines in"
+        " TF_CONFIG; auto: every GPU of this machine.",
+        choices=("auto", "one_device", "mirrored", "multi_worker_mirrored"),
     )
-    logical_cpus: int = setting(1, "Make this many devices of the CPU, for trying out --strategy=mirrored.", least=1)
-    seed: int = setting(0, "All randomness is a function of it and of the step.", least=0)
-    checkpoint_minutes: float = setting(
-        10.0, "Minutes between checkpoints within an epoch; there is one at the end of each.", least=0
+    logical_cpus: int = field(
+        1, "Number of logical CPU devices, to try --distribution_strategy=mirrored without GPUs.", lower_bound=1
     )
-    pictures_every: int = setting(5, "Epochs between pictures in TensorBoard.", least=1)
+    seed: int = field(0, "All randomness is a function of the seed and the step.", lower_bound=0)
+    checkpoint_interval_minutes: float = field(
+        10.0, "Minutes between checkpoints within an epoch; there is one at the end of each.", lower_bound=0
+    )
+    image_summary_epochs: int = field(5, "Epochs between image summaries in TensorBoard.", lower_bound=1)
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            choices, lower_bound = each.metadata["choices"], each.metadata["lower_bound"]
+            if choices and value not in (None, *choices):
+                raise unknown_choice_error(f"--{each.name}", value, choices)
+            if None not in (value, lower_bound) and value < lower_bound:
+                raise UserError(f"--{each.name}={value} must be at least {lower_bound}")
         if self.channels not in (None, 1, 3):
-            raise UserError(f"--channels={self.channels} must be 1 (grey) or 3 (colour)")
+            raise UserError(f"--channels={self.channels} must be 1 (grayscale) or 3 (color)")
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning_rate={self.learning_rate} must lie between 0 and 1")
-        if self.regularizer is None and self.regularizer_weight != _default("regularizer_weight"):
+        if self.regularizer is None and self.regularizer_weight != Config.regularizer_weight:
             raise UserError(f"--regularizer_weight={self.regularizer_weight} needs --regularizer=acai")
         if self.seed >= 2**31:
             raise UserError(f"--seed={self.seed} must be less than 2147483648")
-        if self.logical_cpus > 1 and self.strategy != "mirrored":
-            raise UserError(f"--logical_cpus={self.logical_cpus} needs --strategy=mirrored")
-        check_shares(self.batch_size, self.logical_cpus)
+        if self.logical_cpus > 1 and self.distribution_strategy != "mirrored":
+            raise UserError(f"--logical_cpus={self.logical_cpus} needs --distribution_strategy=mirrored")
+        check_divisible(self.batch_size, self.logical_cpus)
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> "Config":
+        """Returns the configuration that a config.json holds, whichever version of this code wrote it.
+
+        Args:
+          saved: Values by field name; fields that are missing have their defaults.
+
+        Raises:
+          UserError: There is an unknown field.
+        """
+        current = upgrade(saved)
+        if unknown := sorted(current.keys() - {each.name for each in dataclasses.fields(cls)}):
+            raise UserError(
+                f"config.json has the unknown field '{unknown[0]}'; another version of this program wrote it"
+            )
+        return cls(**current)
 
 
-def check_shares(batch_size: int, replicas: int) -> None:
-    """Raises `UserError` where a global batch can't be shared out evenly over the replicas."""
+# --- Configurations of earlier versions -------------------------------------------------------------------------------
+
+RENAMED = {
+    "classes": "normal_classes",
+    "width": "base_filters",
+    "strategy": "distribution_strategy",
+    "records_dir": "cache_dir",
+    "checkpoint_minutes": "checkpoint_interval_minutes",
+    "pictures_every": "image_summary_epochs",
+}
+"""Fields that had another name in the config.json of earlier versions."""
+
+_RENAMED_VALUES = {
+    "loss": {"cross_entropy": "binary_crossentropy", "psnr": "neg_psnr"},
+    "distribution_strategy": {"single": "one_device", "multiworker": "multi_worker_mirrored"},
+}
+
+_RENAMED_NOISES = {"warp:": "affine:", "stripes:": "column_noise:", "mask:": "masking:"}
+
+
+def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a config.json under today's names and with today's values."""
+    current = {RENAMED.get(name, name): value for name, value in saved.items()}
+    for name, renamed in _RENAMED_VALUES.items():
+        if name in current:
+            current[name] = renamed.get(current[name], current[name])
+    for old, new in _RENAMED_NOISES.items():
+        current["noise"] = (current.get("noise") or "").replace(old, new) or None
+    return current
+
+
+# --- Checks -----------------------------------------------------------------------------------------------------------
+
+
+def check_divisible(batch_size: int, replicas: int) -> None:
+    """Raises `UserError` where a global batch can't be divided evenly among the replicas."""
     if batch_size % replicas:
         nearest = max(replicas, round(batch_size / replicas) * replicas)
-        raise UserError(
-            f"--batch_size={batch_size} cannot be shared out evenly over {replicas} replicas; {nearest} can"
-        )
+        raise UserError(f"--batch_size={batch_size} is not divisible by {replicas} replicas; use {nearest}")
 
 
-def _default(name: str) -> Any:
-    return Config.__dataclass_fields__[name].default
+# --- Flags ------------------------------------------------------------------------------------------------------------
 
 
-def _check(field: dataclasses.Field, value: Any) -> None:
-    choices, least = field.metadata["choices"], field.metadata["least"]
-    if choices and value is not None and value not in choices:
-        raise unknown_name(f"--{field.name}", value, choices)
-    if least is not None and value is not None and value < least:
-        raise UserError(f"--{field.name}={value} must be at least {least}")
+def define_config_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for every field of `Config`, and --workdir."""
+    flags.DEFINE_string("workdir", "runs/default", "The folder of the run.", flag_values=values)
+    for each in dataclasses.fields(Config):
+        kind = next(kind for kind in _DEFINE if each.type in (kind, kind | None))
+        choices = f" One of: {', '.join(each.metadata['choices'])}." if each.metadata["choices"] else ""
+        _DEFINE[kind](each.name, each.default, each.metadata["help"] + choices, flag_values=values)
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines the flags that both programs take: one for every setting, and --workdir."""
-    flags.DEFINE_string(
-        "workdir", None, "Where a run writes; runs/<name of the --flagfile> unless said.", flag_values=values
-    )
-    for field in dataclasses.fields(Config):
-        kind = next(kind for kind in _DEFINE if field.type in (kind, kind | None))
-        known = f" One of: {', '.join(field.metadata['choices'])}." if field.metadata["choices"] else ""
-        _DEFINE[kind](field.name, field.default, field.metadata["help"] + known, flag_values=values)
+def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> Config:
+    """Returns the configuration of the command line; raises `UserError` for a value that is not allowed."""
+    return Config(**{each.name: values[each.name].value for each in dataclasses.fields(Config)})
 
 
-def from_flags(values: flags.FlagValues = flags.FLAGS) -> Config:
-    """Returns the settings that the flags say; raises `UserError` for a value that can't be."""
-    return Config(**{field.name: values[field.name].value for field in dataclasses.fields(Config)})
-
-
-def said_settings(values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
-    """Returns the settings that the command line or a flagfile named, by name."""
-    return {f.name: values[f.name].value for f in dataclasses.fields(Config) if values[f.name].present}
-
-
-def workdir_from_flags(values: flags.FlagValues = flags.FLAGS, argv: Sequence[str] | None = None) -> Path:
-    """Returns --workdir, or runs/ and the name of the last --flagfile, or runs/default."""
-    if values.workdir:
-        return Path(values.workdir).expanduser()
-    argv = sys.argv if argv is None else argv
-    name = "default"
-    for word, following in zip(argv, [*argv[1:], ""]):
-        option, equals, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and option == "flagfile":
-            name = Path(value if equals else following).stem
-    return Path("runs") / name
-
-
-# --- config.json -----------------------------------------------------------------------------------------------------
-
-# A run that goes on may have these otherwise: they do not change what is learned, only where, how long and how seen.
-MAY_DIFFER = {
-    "fallback_dataset", "data_dir", "streaming", "records_dir", "epochs", "strategy", "logical_cpus",
-    "checkpoint_minutes", "pictures_every",
-}  # fmt: skip
-
-PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy")
-
-
-_LOCK = ".lock"
-
-
-@contextlib.contextmanager
-def open_workdir(workdir: Path) -> Iterator[None]:
-    """A context in which no other process can write a run to a folder, which is made where it is missing.
-
-    Args:
-      workdir: The run's folder.
-
-    Raises:
-      UserError: The folder can't be written, another process writes to it, or something else than a run lives there.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workdir):
-            pass
-        lock = filelock.FileLock(workdir / _LOCK, timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise UserError(f"--workdir={workdir} is being written by another run; wait for it, or name another") from error
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
-    try:
-        _partial(workdir / "config.json").unlink(missing_ok=True)  # Of a run that was killed.
-        if (workdir / "config.json").exists():
-            read_record(workdir)
-        elif any(path.name != _LOCK for path in workdir.iterdir()):
-            raise UserError(f"--workdir={workdir} holds something else than a run; name a new or an empty folder")
-        yield
-    finally:
-        lock.release()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_suffix(".tmp")
-
-
-def read_record(workdir: Path) -> dict[str, Any]:
-    """Returns the content of a run's config.json; raises `UserError` where there is none that a run wrote."""
-    path = workdir / "config.json"
-    try:
-        held = json.loads(path.read_text())
-        if not {"settings", "dataset", "versions"} <= held.keys():
-            raise ValueError
-    except FileNotFoundError as error:
-        raise UserError(f"--workdir={workdir} holds no run: there is no config.json; train.py writes one") from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is not the record of a run; name another --workdir") from error
-    return held
-
-
-def claim(workdir: Path, config: Config, dataset: dict[str, Any], writes: bool = True) -> dict[str, Any]:
-    """Writes config.json for a run on the data set that is really used, whole or not at all, and returns its content.
-
-    Raises `UserError`, naming what differs, where checkpoints of another run are there. writes: whether this is the
-    process, of those that take part, that does it.
-    """
-    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    wanted = {"settings": dataclasses.asdict(config), "dataset": dataset, "versions": versions}
-    path = workdir / "config.json"
-    if not writes:
-        return wanted
-    if path.exists() and any((workdir / "checkpoints").glob("*.index")):
-        _refuse_another(workdir, read_record(workdir), wanted)
-    partial = _partial(path)
-    partial.write_text(json.dumps(wanted, indent=2) + "\n")
-    os.replace(partial, path)
-    return wanted
-
-
-def _refuse_another(workdir: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differences = _differences(held["settings"], wanted["settings"], MAY_DIFFER | {"dataset"})
-    if held["dataset"]["name"] != wanted["dataset"]["name"]:
-        differences.insert(0, f"dataset ({held['dataset']['name']} there, {wanted['dataset']['name']} now)")
-    elif not differences and _images_of(held) != _images_of(wanted):
-        differences = ["images under the same name"]
-    if differences:
-        raise UserError(f"--workdir={workdir} holds a run with another {', another '.join(differences)}")
-
-
-def _images_of(held: dict[str, Any]) -> dict[str, Any]:
-    # The warning says why there is a fallback in words that may change: no address answers, or no network is there.
-    return {name: value for name, value in held["dataset"].items() if name != "warning"}
-
-
-def _differences(there: dict[str, Any], now: dict[str, Any], but: set[str]) -> list[str]:
-    # A record is silent on settings that came later; such a run had what is the default since.
-    there = {field.name: field.default for field in dataclasses.fields(Config)} | there
-    return [
-        f"{name} ({there[name]} there, {value} now)"
-        for name, value in now.items()
-        if name not in but and there[name] != value
-    ]
-
-
-def check_same_run(held: dict[str, Any], said: dict[str, Any], but: set[str]) -> None:
-    """Raises `UserError` where a setting that was said, other than `but`, is not what the run was trained with."""
-    differences = _differences(held["settings"], said, MAY_DIFFER | but)
-    if differences:
-        raise UserError(f"the run was trained with another {', another '.join(differences)}")
-
-
-def check_same_images(held: dict[str, Any], dataset: dict[str, Any]) -> None:
-    """Raises `UserError` where a data set no longer has the images that a run was trained with."""
-    if _images_of(held) != _images_of({"dataset": dataset}):
-        raise UserError(
-            f"--dataset={dataset['name']} no longer has the images or the splits that the run was trained with, so that"
-            " test images may be among those; train again with another --workdir"
-        )
-
-
-def read_others(workdirs: Sequence[str], held: dict[str, Any]) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Returns other runs' folders and records by name, for a comparison with the one whose record is `held`.
-
-    Raises `UserError` where one is no run, or takes other images.
-    """
-    folders = [Path(each).expanduser() for each in workdirs]
-    names = [
-        folder.name if [each.name for each in folders].count(folder.name) == 1 else str(folder) for folder in folders
-    ]
-    others = {name: (folder, read_record(folder)) for name, folder in zip(names, folders)}
-    for folder, record in others.values():
-        theirs, ours = (each["dataset"]["image_shape"] for each in (record, held))
-        if theirs != ours:
-            shapes = " and ".join("x".join(map(str, shape)) for shape in (theirs, ours))
-            raise UserError(f"--compare={folder} cannot be compared: images are {shapes} here")
-    return others
-
-
-def settings_of(held: dict[str, Any]) -> Config:
-    """Returns the settings in a record; raises `UserError` where another version of this code wrote them."""
-    known = {field.name for field in dataclasses.fields(Config)}
-    strange = sorted(held["settings"].keys() - known)
-    if strange:
-        raise UserError(f"config.json has the setting '{strange[0]}', which this version does not know")
-    return Config(**held["settings"])
+def explicit_flags(values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
+    """Returns the fields that the command line or a flagfile sets, by name."""
+    return {each.name: values[each.name].value for each in dataclasses.fields(Config) if values[each.name].present}

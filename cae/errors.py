@@ -1,4 +1,4 @@
-"""What went wrong, said to the user in one line."""
+"""Errors that the user can correct, in one line."""
 
 import difflib
 import re
@@ -6,19 +6,26 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text names what was wrong and what would be right."""
+    """An error that the user can correct; its message names what was wrong and what would be right."""
 
 
-def unknown_name(what: str, name: str, known: Iterable[str], most: int = 12) -> UserError:
-    """Returns the error for a `name` that is not among the `known` ones: it lists them and the nearest."""
-    known = sorted(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" (did you mean '{nearest[0]}'?)" if nearest else ""
-    listed = ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")
-    return UserError(f"unknown {what} '{name}'{hint}; known: {listed}")
+def unknown_choice_error(option: str, name: str, choices: Iterable[str], max_listed: int = 12) -> UserError:
+    """Returns the error for a name that is not among the choices: it lists them and suggests the closest one.
+
+    Args:
+      option: What was chosen, such as '--model'.
+      name: The unknown name.
+      choices: The names that would be right.
+      max_listed: Number of choices that are listed at most.
+    """
+    choices = sorted(choices)
+    closest = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f" (did you mean '{closest[0]}'?)" if closest else ""
+    more = f" and {len(choices) - max_listed} more" if len(choices) > max_listed else ""
+    return UserError(f"unknown {option} '{name}'{hint}; available: {', '.join(choices[:max_listed])}{more}")
 
 
-def raised_in_graph(error: Exception) -> UserError | None:
-    """Returns the `UserError` that ended a graph of TensorFlow's, whose own error has it in its text alone."""
+def unwrap_graph_error(error: Exception) -> UserError | None:
+    """Returns the `UserError` that was raised within a TensorFlow graph, whose own error has only its text."""
     found = re.search(r"\bUserError: (.+)", str(error))
     return UserError(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""What several tests need: few threads, two devices on one CPU, a trained run, and the real data where it is."""
+"""Fixtures and hooks of all tests: few threads, two devices on one CPU, a trained run, and real data if present."""
 
 import dataclasses
 import gc
@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from cae import runtime
 
 # Two workers share two processors, and so do the processes that they start: one thread for each library. Before any of
 # them is imported.
@@ -25,40 +27,38 @@ os.environ.update(
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
-MOST_TENSORFLOW_PROCESSES = 25
-"""How many processes that import TensorFlow the tests may start; each takes some ten seconds."""
+MAX_TENSORFLOW_PROCESSES = 25
+"""Number of processes that import TensorFlow which the tests may start; each takes some ten seconds."""
 
-FIRST = (
-    "tests/e2e", "tests/test_programs.py", "tests/training/test_crash_points.py", "tests/training/test_loop.py",
+LONGEST_FILES = (
+    "tests/e2e", "tests/test_programs.py", "tests/training/test_crash_points.py", "tests/training/test_trainer.py",
     "tests/training", "tests/data/test_streamed", "tests/test_benchmarks", "tests/models",
 )  # fmt: skip
-"""Files that take longest are begun first, so that no worker is left with one at the end."""
+"""Files that take longest start first, so that no worker is left with one at the end."""
 
 MAY_START_PROCESSES = pytest.StashKey[bool]()
 
 
 def pytest_configure(config):
-    # The process that only hands out tests to pytest-xdist's workers needs no TensorFlow, and counts for them.
+    # The process that only distributes tests to pytest-xdist's workers needs no TensorFlow, and counts for them.
     if not hasattr(config, "workerinput"):
         descriptor, path = tempfile.mkstemp(prefix="tensorflow_processes")
         os.close(descriptor)
         config.tensorflow_processes = Path(path)
         os.environ["TEST_SESSION_FILE"] = path
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
-        start_tensorflow()
-        refuse_processes(config)
+        import_tensorflow()
+        forbid_processes(config)
         os.environ["TENSORFLOW_PROCESSES_FILE"] = os.environ["TEST_SESSION_FILE"]
         paths = [str(ROOT / "tests/process_counter"), str(ROOT), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
 
-def start_tensorflow():
-    """Makes two logical CPUs for two replicas, before anything else of TensorFlow runs."""
+def import_tensorflow():
+    """Imports TensorFlow and creates two logical CPUs for two replicas, before anything else of it runs."""
     import joblib
 
-    from cae import program
-
-    program.start_tensorflow()
+    runtime.import_tensorflow()
 
     import tensorflow as tf
 
@@ -69,7 +69,7 @@ def start_tensorflow():
 
 
 def pytest_collection_finish():
-    # TensorFlow makes so many objects that looking through all of them again and again takes a tenth of the time.
+    # TensorFlow creates so many objects that collecting garbage among them takes a tenth of the time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
@@ -82,8 +82,8 @@ def pytest_runtest_protocol(item):
     return (yield)
 
 
-def refuse_processes(config):
-    """Lets tests that are not marked for it fail where they start another Python, which takes seconds."""
+def forbid_processes(config):
+    """Makes tests fail that start another Python, which takes seconds, without being marked for it."""
 
     def hook(event, arguments):
         if event == "subprocess.Popen" and not config.stash.get(MAY_START_PROCESSES, True):
@@ -97,7 +97,7 @@ def refuse_processes(config):
 def pytest_collection_modifyitems(items):
     def rank(item):
         path = item.path.relative_to(ROOT).as_posix()
-        return next((number for number, first in enumerate(FIRST) if path.startswith(first)), len(FIRST))
+        return next((i for i, prefix in enumerate(LONGEST_FILES) if path.startswith(prefix)), len(LONGEST_FILES))
 
     items.sort(key=rank)
 
@@ -105,9 +105,9 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter, config):
     tests = config.tensorflow_processes.read_text().splitlines()
     terminalreporter.write_line(
-        f"{len(tests)} processes that import TensorFlow were started, of {MOST_TENSORFLOW_PROCESSES} at most"
+        f"{len(tests)} processes that import TensorFlow were started, of {MAX_TENSORFLOW_PROCESSES} at most"
     )
-    if len(tests) > MOST_TENSORFLOW_PROCESSES:
+    if len(tests) > MAX_TENSORFLOW_PROCESSES:
         terminalreporter.write_line("\n".join(tests))
 
 
@@ -116,9 +116,9 @@ def pytest_sessionfinish(session):
     config = session.config
     if hasattr(config, "workerinput"):
         return
-    many = len(config.tensorflow_processes.read_text().splitlines()) > MOST_TENSORFLOW_PROCESSES
+    too_many = len(config.tensorflow_processes.read_text().splitlines()) > MAX_TENSORFLOW_PROCESSES
     # Tests that are marked slow may start more.
-    if many and "not slow" in config.option.markexpr and session.exitstatus == pytest.ExitCode.OK:
+    if too_many and "not slow" in config.option.markexpr and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -129,7 +129,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def mirrored():
-    """Two replicas. One for all tests: a second strategy on the same devices mixes up its sums with the first one's."""
+    """Two replicas. One strategy for all tests: a second one on the same devices mixes up its sums with the first's."""
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -138,7 +138,7 @@ def mirrored():
 @pytest.fixture
 def shared():
     if not SHARED.is_dir():
-        pytest.skip(f"real data is not beside the project, in {SHARED.name}/")
+        pytest.skip(f"there is no real data in {SHARED.name}/ beside the project")
     return SHARED
 
 
@@ -156,10 +156,10 @@ def random():
 
 @pytest.fixture
 def tiny():
-    """Settings of a model that builds and trains in no time."""
+    """The configuration of a model that is built and trained in a moment."""
     from cae.config import Config
 
-    return Config(dataset="digits", latent_dim=4, width=4, batch_size=8, epochs=1, noise="gaussian:0.5")
+    return Config(dataset="digits", latent_dim=4, base_filters=4, batch_size=8, epochs=1, noise="gaussian:0.5")
 
 
 # --- A trained run ----------------------------------------------------------------------------------------------------
@@ -167,33 +167,36 @@ def tiny():
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run's folder that is only read, and what train.py and eval.py printed: exit code, stdout and stderr."""
+    """A run's folder, which is only read, and what train.py and eval.py returned: exit code, stdout and stderr."""
 
     workdir: Path
     trained: tuple[int, str, str]
     evaluated: tuple[int, str, str]
 
     def copy(self, workdir):
-        """Returns a copy of the folder to write to."""
+        """Returns a copy of the folder, which may be written to."""
         return Path(shutil.copytree(self.workdir, workdir))
 
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
-    """Two epochs of configs/denoise.cfg on the embedded digits, evaluated; made once for all workers."""
-    yield from made_once(tmp_path_factory, "trained_run", train_and_evaluate)
+    """Two epochs of configs/denoise.cfg on the bundled digits, evaluated; created once for all workers."""
+    yield from create_once(tmp_path_factory, "trained_run", train_and_evaluate)
 
 
 @pytest.fixture(scope="session")
 def unet_run(tmp_path_factory):
-    """An epoch of configs/unet.cfg on the embedded digits: a model without latent vectors."""
-    yield from made_once(tmp_path_factory, "unet_run", train_unet)
+    """An epoch of configs/unet.cfg on the bundled digits: a model without latent vectors."""
+    yield from create_once(tmp_path_factory, "unet_run", train_unet)
 
 
-def made_once(tmp_path_factory, name, make):
-    """Yields what the first worker that needs it made in a folder of all workers, and checks that nobody wrote to it.
+def create_once(tmp_path_factory, name, create):
+    """Yields a run that the first worker that needs it creates for all workers, and checks that no test wrote to it.
 
-    make: takes the folder, and returns what train.py and eval.py printed.
+    Args:
+      tmp_path_factory: pytest's.
+      name: The name of the run's folder.
+      create: Takes the folder, and returns what train.py and eval.py returned.
     """
     import json
 
@@ -202,37 +205,37 @@ def made_once(tmp_path_factory, name, make):
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent
-    folder, printed = root / name, root / f"{name}.json"
+    folder, results = root / name, root / f"{name}.json"
     with filelock.FileLock(root / f"{name}.lock"):
-        if not printed.exists():
+        if not results.exists():
             folder.mkdir()
-            printed.write_text(json.dumps(make(folder)))
+            results.write_text(json.dumps(create(folder)))
     (workdir,) = (folder / "runs").iterdir()
-    before = contents(workdir)
-    yield TrainedRun(workdir, *map(tuple, json.loads(printed.read_text())))
-    assert contents(workdir) == before, f"a test wrote to {name}, which is shared"
+    before = modification_times(workdir)
+    yield TrainedRun(workdir, *map(tuple, json.loads(results.read_text())))
+    assert modification_times(workdir) == before, f"a test wrote to {name}, which is shared"
 
 
-def contents(folder):
+def modification_times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def train_and_evaluate(folder):
-    from programs import QUICK, QUICK_EVALUATION, call
+    from cli import QUICK, QUICK_EVALUATION, call
 
-    words = (f"--flagfile={ROOT / 'configs/denoise.cfg'}", *QUICK)
-    trained = call("train.py", *words, "--epochs=2", folder=folder)
+    flags = (f"--flagfile={ROOT / 'configs/denoise.cfg'}", *QUICK)
+    trained = call("train.py", *flags, "--epochs=2", folder=folder)
     assert trained[0] == 0, trained[2]
-    tried = ("--noise=gaussian:0.5,salt_pepper:0.2,none", "--outlier_datasets=fashion_mnist,digits")
-    evaluated = call("eval.py", *words, *tried, *QUICK_EVALUATION, folder=folder)
+    options = ("--noise=gaussian:0.5,salt_pepper:0.2,none", "--outlier_datasets=fashion_mnist,digits")
+    evaluated = call("eval.py", *flags, *options, *QUICK_EVALUATION, folder=folder)
     assert evaluated[0] == 0, evaluated[2]
     return trained, evaluated
 
 
 def train_unet(folder):
-    from programs import call
+    from cli import call
 
-    words = (f"--flagfile={ROOT / 'configs/unet.cfg'}", "--dataset=digits", "--width=8", "--epochs=1")
-    trained = call("train.py", *words, folder=folder)
+    flags = (f"--flagfile={ROOT / 'configs/unet.cfg'}", "--dataset=digits", "--base_filters=8", "--epochs=1")
+    trained = call("train.py", *flags, folder=folder)
     assert trained[0] == 0, trained[2]
     return trained, (0, "", "")

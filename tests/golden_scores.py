@@ -1,6 +1,6 @@
-"""Outlier scores of a fixed model on fixed images, as tests/golden/scores.json holds them.
+"""Outlier scores of a fixed model on fixed images, as in tests/golden/scores.json.
 
-`make golden` writes that file anew, which is only for a change that is meant to change scores.
+`make golden` writes that file; run it only for a change that is meant to change scores.
 """
 
 import json
@@ -10,19 +10,19 @@ import numpy as np
 
 from cae import models
 from cae.config import Config
-from cae.outliers import detector
+from cae.outliers.detector import Detector
 from cae.outliers.scores import SCORES
 
 PATH = Path(__file__).parent / "golden" / "scores.json"
 
 SHAPE = (14, 18, 3)
-"""Rows, columns and channels that cannot be taken for each other."""
+"""Height, width and channels, all different so that swapped axes are noticed."""
 
-SEED, TRAIN, CALIBRATION, NORMAL = 44, 150, 99, 4
+SEED, NUM_TRAIN, NUM_CALIBRATION, NUM_INLIERS = 44, 150, 99, 4
 
 
-def images(random, count):
-    """Returns images of smooth colours, uint8 [count, *SHAPE], by additions alone: to the bit the same everywhere."""
+def make_images(random, count):
+    """Returns images of smooth colors, uint8 [count, *SHAPE], by additions alone: the same bits on every machine."""
     values = np.repeat(np.repeat(random.random((count, 6, 7, 3)), 3, axis=1), 3, axis=2)
     for axis in (1, 2):
         for _ in range(3):
@@ -33,51 +33,47 @@ def images(random, count):
     return (255 * values[:, 2:16, 2:20] / 2).round().astype(np.uint8)
 
 
-def tested(random):
-    """Returns images [8, *SHAPE]: normal ones, and one each with noise, inverted, mirrored and with colours changed."""
-    normal = images(random, NORMAL + 3)
-    inverted, mirrored, changed = normal[NORMAL:]
+def make_test_images(random):
+    """Returns images [8, *SHAPE]: inliers, then noise, and an inverted, a flipped and a recolored image."""
+    images = make_images(random, NUM_INLIERS + 3)
+    inverted, flipped, recolored = images[NUM_INLIERS:]
     noise = (255 * random.random(SHAPE)).round().astype(np.uint8)
-    odd = [noise, 255 - inverted, mirrored[:, ::-1], changed[..., ::-1]]
-    return np.concatenate([normal[:NORMAL], np.stack(odd)])
+    outliers = [noise, 255 - inverted, flipped[:, ::-1], recolored[..., ::-1]]
+    return np.concatenate([images[:NUM_INLIERS], np.stack(outliers)])
 
 
-def fixed_model(random):
-    """Returns an autoencoder that was not trained, whose weights are uniform random numbers."""
-    model = models.build(Config(latent_dim=6, width=4), SHAPE)
+def make_model(random):
+    """Returns an untrained autoencoder with uniformly random weights."""
+    model = models.build_model(Config(latent_dim=6, base_filters=4), SHAPE)
     for variable in model.trainable_variables:
         spread = 2 / np.sqrt(np.prod(variable.shape[:-1])) if len(variable.shape) > 1 else 0.1
         variable.assign(spread * (2 * random.random(variable.shape) - 1))
-    # Around the middle grey, so that few outputs are clipped.
+    # Outputs around middle gray, so that few are clipped.
     model.trainable_variables[-1].assign_add(0.5 + np.zeros(model.trainable_variables[-1].shape))
     return model
 
 
-def computed():
-    """Returns the scores of the tested images and their p-values, [8] each, by the score's name."""
+def compute():
+    """Returns the scores of the test images and their p-values, [8] each, by the score's name."""
     random = np.random.default_rng(SEED)
-    model, train, calibration, test = (
-        fixed_model(random),
-        images(random, TRAIN),
-        images(random, CALIBRATION),
-        tested(random),
-    )
-    found = {}
+    model, train = make_model(random), make_images(random, NUM_TRAIN)
+    calibration, test = make_images(random, NUM_CALIBRATION), make_test_images(random)
+    computed = {}
     for name in SCORES:
-        made = detector.make(name, model, train, calibration, rule="conformal", alpha=0.05)
-        scores = made.scores(test)
-        found[name] = {"scores": scores.tolist(), "p_values": made.p_values_of(scores).tolist()}
-    return found
+        detector = Detector.fit(model, train, calibration, score=name, method="conformal", alpha=0.05)
+        scores = detector.scores(test)
+        computed[name] = {"scores": scores.tolist(), "p_values": detector.p_values_from_scores(scores).tolist()}
+    return computed
 
 
-def stored():
-    """Returns what the file holds, as `computed` returns it."""
+def load():
+    """Returns the content of the file, as `compute` returns it."""
     return json.loads(PATH.read_text())
 
 
 if __name__ == "__main__":
-    from tests import conftest  # Sets threads and devices as they are in the tests.
+    from tests import conftest  # Sets threads and devices as for the tests.
 
-    conftest.start_tensorflow()
+    conftest.import_tensorflow()
     PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(json.dumps(computed(), indent=1) + "\n")
+    PATH.write_text(json.dumps(compute(), indent=1) + "\n")

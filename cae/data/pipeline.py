@@ -1,7 +1,8 @@
-"""Images to batches, a step's batch being a function of the seed and the step.
+"""Batches of images; the batch of a step is a function of the seed and the step.
 
-A batch is {image, noisy: float32 [batch, height, width, channels] in 0..1, label: float32 [batch, classes], one-hot}.
-Without noise the first two are the same; unlabelled images are all of one class.
+Training batches are {image, input}, evaluation batches {image, input, label}: `image` is the target and `input` what
+the model sees, both float32 [batch, height, width, channels] in 0..1, equal without a corruption; `label` is int64
+[batch]. `one_hot_labels` makes labels one-hot.
 """
 
 import dataclasses
@@ -10,175 +11,165 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from cae.data.image_dataset import ImageDataset
 from cae.data.noise import Corruption
-from cae.data.records import Stretch
-from cae.data.sources import Source, first_of
+from cae.data.records import RecordSplit
+from cae.data.splits import ArraySplit, Split
 
-# Each use of randomness has a stream of its own, so that no two of them are alike by accident.
+# Each use of randomness has its own stream, so that no two are correlated by accident.
 _TRAINING_NOISE, _EVALUATION_NOISE = 0, 1
 
-SAMPLE = 1000
-"""How many training images are measured the way validation images are, to show what is fitted but not learned."""
+TRAIN_EVAL_EXAMPLES = 1000
+"""Number of training images that are evaluated as validation images are, to show overfitting."""
+
+EVAL_BATCH_SIZE = 256
+
+Gather = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""Takes indices, int64 [batch], within a graph, and returns images, uint8, and labels, int64."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Feed:
-    """What a model is fitted to.
+class TrainData:
+    """The data that a model is trained on.
 
-    `training` gives the batches of the steps from one up to another; `validation` all of that split; `sample` the first
-    training images, to be measured as those are; `images` is how many an epoch has.
+    Attributes:
+      train: Takes a first and a last step, and returns the batches from the one up to, not including, the other.
+      validation: Batches of the validation split.
+      train_eval: Batches of the first training images, to be evaluated as `validation` is.
+      num_images: Number of images in an epoch.
+      batch_size: Number of images in a training batch.
     """
 
-    training: Callable[[int, int], tf.data.Dataset]
+    train: Callable[[int, int], tf.data.Dataset]
     validation: tf.data.Dataset
-    sample: tf.data.Dataset
-    images: int
+    train_eval: tf.data.Dataset
+    num_images: int
     batch_size: int
 
-    def steps(self, epochs: int) -> int:
-        """Returns how many steps show every image `epochs` times, the last of them maybe some images more."""
-        return -(-epochs * self.images // self.batch_size)
-
-    def epochs(self, steps: int) -> int:
-        """Returns how many whole epochs so many steps have shown."""
-        return steps * self.batch_size // self.images
+    def num_steps(self, epochs: int) -> int:
+        """Returns the number of steps in which every image occurs `epochs` times; the last batch may exceed that."""
+        return -(-epochs * self.num_images // self.batch_size)
 
 
-def feed(source: Source, corrupt: Corruption | None, batch_size: int, seed: int) -> Feed:
-    """Returns a data set's training and validation splits as batches."""
-    images, labels = _split(source, "train")
-    common = {"classes": max(len(source.class_names), 1), "corrupt": corrupt, "batch_size": batch_size, "seed": seed}
+def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int) -> TrainData:
+    """Returns the batches of a data set's train and validation splits."""
+    train, validation = dataset.splits["train"], dataset.splits["validation"]
+    gather, num_images, options = make_gather(train), len(train), (corruption, batch_size, seed)
 
-    def training(first_step: int, last_step: int) -> tf.data.Dataset:
-        return training_batches(images, labels, first_step=first_step, last_step=last_step, **common)
+    def train_batches(first_step: int, last_step: int) -> tf.data.Dataset:
+        return training_batches(tf.data.Dataset.range(first_step, last_step), gather, num_images, *options)
 
-    return Feed(
-        training=training,
-        validation=evaluation_batches(*_split(source, "validation"), **common),
-        sample=evaluation_batches(images[:SAMPLE], labels if labels is None else labels[:SAMPLE], **common),
-        images=len(images),
+    return TrainData(
+        train=train_batches,
+        validation=evaluation_batches(make_gather(validation), range(len(validation)), *options),
+        train_eval=evaluation_batches(gather, range(min(TRAIN_EVAL_EXAMPLES, num_images)), *options),
+        num_images=num_images,
         batch_size=batch_size,
     )
 
 
-def _split(source: Source, name: str) -> tuple[np.ndarray | Stretch, np.ndarray | None]:
-    return (source.streamed.split(name), None) if source.streamed else source.read(name)
+def make_eval_batches(
+    dataset: ImageDataset, seed: int, batch_size: int = EVAL_BATCH_SIZE
+) -> Callable[..., tf.data.Dataset]:
+    """Returns a function that gives a split's batches under a corruption, with the same noise every time.
 
-
-def held_out(source: Source, seed: int) -> Callable[..., tf.data.Dataset]:
-    """Returns what gives a split's batches under a corruption, or under none: the same noise every time.
-
-    It takes (split, corruption or nothing, positions of the images that are wanted, or nothing for all that
-    `source.read` returns).
+    Returns:
+      `batches(split, corruption, indices=None)`: a split's name, a corruption or None, and the indices of the images,
+      by default of all that `dataset.load` returns.
     """
-    classes = max(len(source.class_names), 1)
 
-    def batches(split: str, corrupt: Corruption | None, only: Sequence[int] | None = None) -> tf.data.Dataset:
-        images, labels = (first_of(source.streamed, split), None) if source.streamed else source.read(split)
-        common = {"classes": classes, "corrupt": corrupt, "batch_size": 256, "seed": seed}
-        return evaluation_batches(images, labels, only=only, **common)
+    def batches(split: str, corruption: Corruption | None, indices: Sequence[int] | None = None) -> tf.data.Dataset:
+        images, labels = dataset.load(split)
+        gather = make_gather(ArraySplit(len(images), split, lambda: [(images, labels)]))
+        indices = range(len(images)) if indices is None else indices
+        return evaluation_batches(gather, indices, corruption, batch_size, seed)
 
     return batches
 
 
+def one_hot_labels(batches: tf.data.Dataset, num_classes: int) -> tf.data.Dataset:
+    """Returns evaluation batches whose `label` is one-hot: float32 [batch, num_classes]."""
+    return batches.map(lambda batch: batch | {"label": tf.one_hot(batch["label"], num_classes)})
+
+
+def make_gather(split: Split) -> Gather:
+    """Returns what takes a split's images and labels by index: from records, or from memory."""
+    if isinstance(split, RecordSplit):
+
+        def gather(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images, labels = tf.numpy_function(split.take, [indices], (tf.uint8, tf.int64), stateful=False)
+            shape = [*indices.shape, *split.records.image_shape]
+            return tf.ensure_shape(images, shape), tf.ensure_shape(labels, indices.shape)
+
+        return gather
+    with tf.device("CPU"):
+        images, labels = map(tf.constant, split.load())
+    return lambda indices: (tf.gather(images, indices), tf.gather(labels, indices))
+
+
 def training_batches(
-    images: np.ndarray | Stretch,
-    labels: np.ndarray | None,
-    *,
-    classes: int,
-    corrupt: Corruption | None,
-    batch_size: int,
-    seed: int,
-    first_step: int,
-    last_step: int,
+    steps: tf.data.Dataset, gather: Gather, num_images: int, corruption: Corruption | None, batch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Returns the batches of the steps from `first_step` up to, not including, `last_step`.
+    """Returns the batches of some steps, int64.
 
-    Images come in a fresh order every epoch, each of them once, with fresh noise every step. The epochs follow each
-    other without a gap, so that every batch is full: one may hold the end of an epoch and the start of the next.
-    Starting late costs nothing. images: uint8 [n, height, width, channels]; labels: int64 [n]; or records, which have
-    both, and nothing: the batches are the same.
+    Each epoch has every image once, in a new order, and each step new noise. Epochs follow each other without a gap:
+    every batch is full, and one may contain the end of an epoch and the start of the next. The first batch takes the
+    same time whatever its step.
     """
-    total, take = len(images), _taker(images, labels)
 
-    def batch_of(step: tf.Tensor) -> dict[str, tf.Tensor]:
+    def make_batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
         positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-        epochs = positions // total
+        epochs = positions // num_images
         shuffles = tf.stack([tf.fill([batch_size], tf.constant(seed, tf.int64)), epochs, 0 * epochs], axis=1)
-        # A seed for each position: `tf.random.experimental.index_shuffle` takes but one for all.
-        indices = tf.raw_ops.RandomIndexShuffle(index=positions % total, seed=shuffles, max_index=total - 1, rounds=4)
-        pixels, numbers = take(indices)
-        clean = _scaled(pixels)
-        noisy = corrupt(clean, _noise_seed(seed, _TRAINING_NOISE, step)) if corrupt else clean
-        return {"image": clean, "noisy": noisy, "label": tf.one_hot(numbers, classes)}
+        # A seed for each position: `tf.random.experimental.index_shuffle` takes one for all.
+        indices = tf.raw_ops.RandomIndexShuffle(
+            index=positions % num_images, seed=shuffles, max_index=num_images - 1, rounds=4
+        )
+        image = _scale(gather(indices)[0])
+        noise_seed = _fold_in(seed, _TRAINING_NOISE, step)
+        return {"image": image, "input": corruption(image, noise_seed) if corruption else image}
 
-    return _deterministic(tf.data.Dataset.range(first_step, last_step).map(batch_of, tf.data.AUTOTUNE).prefetch(4))
+    return _deterministic(steps.map(make_batch, tf.data.AUTOTUNE))
 
 
 def evaluation_batches(
-    images: np.ndarray | Stretch,
-    labels: np.ndarray | None,
-    *,
-    classes: int,
-    corrupt: Corruption | None,
-    batch_size: int,
-    seed: int,
-    only: Sequence[int] | None = None,
+    gather: Gather, indices: Sequence[int], corruption: Corruption | None, batch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Returns every image once, in order, or those at the positions `only`; the last batch holds what is left.
+    """Returns the images at some indices, in order; the last batch has the rest.
 
-    An image's noise is a function of the seed and its position, whatever the batch size: every method that is
-    evaluated with a noise sees the same noisy images. images, labels: as `training_batches` takes them.
+    An image's noise is a function of the seed and its index, whatever the batch size: all methods that are evaluated
+    with a corruption see the same images.
     """
-    take = _taker(images, labels)
 
-    def batch_of(indices: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels, numbers = take(indices)
-        clean = _scaled(pixels)
-        noisy = tf.map_fn(corrupted, (clean, indices), fn_output_signature=tf.float32) if corrupt else clean
-        return {"image": clean, "noisy": noisy, "label": tf.one_hot(numbers, classes)}
+    def make_batch(indices: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels, labels = gather(indices)
+        image = _scale(pixels)
+        corrupted = tf.map_fn(corrupt, (image, indices), fn_output_signature=tf.float32) if corruption else image
+        return {"image": image, "input": corrupted, "label": labels}
 
-    def corrupted(image_and_index: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def corrupt(image_and_index: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         image, index = image_and_index
-        return corrupt(image[None], _noise_seed(seed, _EVALUATION_NOISE, index))[0]
+        return corruption(image[None], _fold_in(seed, _EVALUATION_NOISE, index))[0]
 
-    indices = tf.data.Dataset.range(len(images))
-    if only is not None:
-        indices = tf.data.Dataset.from_tensor_slices(np.asarray(only, np.int64))
-    indices = indices.batch(batch_size)
-    return _deterministic(indices.map(batch_of, tf.data.AUTOTUNE).prefetch(4))
-
-
-def _taker(
-    images: np.ndarray | Stretch, labels: np.ndarray | None
-) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns what gives the images and labels at positions, int64 [n], within a graph."""
-    if isinstance(images, Stretch):
-
-        def read(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            pixels, numbers = tf.numpy_function(images.take, [positions], (tf.uint8, tf.int64), stateful=False)
-            return tf.ensure_shape(pixels, [*positions.shape, *images.image_shape]), tf.ensure_shape(
-                numbers, positions.shape
-            )
-
-        return read
-    with tf.device("CPU"):
-        images, labels = tf.constant(images), tf.constant(labels)
-    return lambda positions: (tf.gather(images, positions), tf.gather(labels, positions))
+    if isinstance(indices, range):
+        dataset = tf.data.Dataset.range(indices.start, indices.stop, indices.step)
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
+    return _deterministic(dataset.batch(batch_size).map(make_batch, tf.data.AUTOTUNE))
 
 
-def _scaled(images: tf.Tensor) -> tf.Tensor:
+def _scale(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, tf.float32) / 255.0
 
 
-def _noise_seed(seed: int, stream: int, position: tf.Tensor) -> tf.Tensor:
+def _fold_in(seed: int, stream: int, index: tf.Tensor) -> tf.Tensor:
     """Returns a seed [2] that is a function of all three."""
-    return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream], tf.int64), position)
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream], tf.int64), index)
 
 
 def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
-    # Replicas take slices of the same batch; files, which are what is sharded otherwise, there are none.
+    # Replicas take slices of the same batch; there are no files to distribute.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.with_options(options)
+    return dataset.prefetch(4).with_options(options)

@@ -1,93 +1,125 @@
-"""Families of models, one module each.
+"""The registry of models. To add one, write its class in a module of this package and name it in `MODELS`:
 
-To add one, write a `keras.Model` of images [batch, height, width, channels] to images in 0..1 and name it in
-`FAMILIES`. One that squeezes images into latent vectors has `encode` and `decode` as well, as `conv.ConvAutoencoder`;
-one that images can be drawn from has `posterior` and `sample`, as `vae.VariationalAutoencoder`.
+    @keras.saving.register_keras_serializable("cae")
+    class DenseAutoencoder(Autoencoder):
+        def __init__(self, image_shape, **kwargs):
+            super().__init__(image_shape, **kwargs)
+            self.encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(self.latent_dim)])
+            self.decoder = keras.Sequential(
+                [keras.layers.Dense(math.prod(image_shape)), keras.layers.Reshape(image_shape)]
+            )
+
+        def encode(self, images):
+            return self.encoder(images)
+
+        def decode(self, latents, training=False):
+            return apply_output_activation(self.decoder(latents), self.output_activation, training)
+
+    MODELS["dense"] = ModelSpec("cae.models.dense", "DenseAutoencoder", flags=("latent_dim", "regularizer"))
+
+A denoiser without latent vectors is an `ImageModel`, a model that can be sampled a `GenerativeAutoencoder`.
 """
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 from etils import epy
 
 from cae.config import Config
-from cae.errors import UserError, unknown_name
+from cae.errors import UserError, unknown_choice_error
 
-# Models need TensorFlow, which takes seconds to import; a family is looked up by name before.
+# TensorFlow takes seconds to import, and flags are checked before.
 with epy.lazy_imports():
     import keras
     import tensorflow as tf
 
-    from cae.models import conv, critic, dncnn, unet, vae
+    from cae.models import critic
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
-    """A module, the name of its class, and whether the models have latent vectors, and a prior that they come from.
+class ModelSpec:
+    """Where a model's class is, and which flags apply to it.
 
-    The class is made of image_shape, width and output_activation, and of latent_dim where they have.
+    Attributes:
+      module: The name of its module.
+      class_name: The class; its arguments are image_shape, base_filters, output_activation, and latent_dim if that
+        flag applies.
+      flags: The flags that apply to some models only: latent_dim to an `Autoencoder`, beta to a
+        `GenerativeAutoencoder`, regularizer to what can be trained with one.
     """
 
-    module: ModuleType
-    model: str
-    has_latents: bool
-    has_prior: bool = False
+    module: str
+    class_name: str
+    flags: tuple[str, ...] = ()
+
+    @property
+    def model_class(self) -> type["keras.Model"]:
+        """The class, whose import imports TensorFlow."""
+        return getattr(importlib.import_module(self.module), self.class_name)
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether the class is an `Autoencoder`, without importing it."""
+        return "latent_dim" in self.flags
 
 
-FAMILIES = {
-    "conv": Family(conv, "ConvAutoencoder", has_latents=True),
-    "vae": Family(vae, "VariationalAutoencoder", has_latents=True, has_prior=True),
-    "unet": Family(unet, "UNet", has_latents=False),
-    "dncnn": Family(dncnn, "DnCNN", has_latents=False),
+MODELS = {
+    "conv": ModelSpec("cae.models.conv", "ConvAutoencoder", flags=("latent_dim", "regularizer")),
+    "vae": ModelSpec("cae.models.vae", "VariationalAutoencoder", flags=("latent_dim", "beta")),
+    "unet": ModelSpec("cae.models.unet", "UNet"),
+    "dncnn": ModelSpec("cae.models.dncnn", "DnCNN"),
 }
-"""What `--model` can name."""
+"""The values of --model."""
 
 
-def find(name: str, said: Mapping[str, Any] | None = None) -> Family:
-    """Returns the family of that name; raises `UserError` for another name, or for a setting that has no meaning.
+def get_model_spec(name: str) -> ModelSpec:
+    """Returns the model of that name; raises `UserError` for an unknown one."""
+    if name not in MODELS:
+        raise unknown_choice_error("--model", name, MODELS)
+    return MODELS[name]
 
-    said: the settings that a person named, and their values.
+
+def check_model_flags(name: str, explicit: Mapping[str, Any]) -> None:
+    """Raises `UserError` for an unknown model, or for a flag that does not apply to it.
+
+    Args:
+      name: The value of --model.
+      explicit: The flags that were set, and their values.
     """
-    if name not in FAMILIES:
-        raise unknown_name("--model", name, FAMILIES)
-    family, said = FAMILIES[name], said or {}
-    if "latent_dim" in said and not family.has_latents:
-        having = ", ".join(other for other, each in FAMILIES.items() if each.has_latents)
-        raise UserError(
-            f"--latent_dim has no meaning for --model={name}, which has no latent vector; {having} have one"
-        )
-    if "beta" in said and not family.has_prior:
-        having = ", ".join(other for other, each in FAMILIES.items() if each.has_prior)
-        raise UserError(f"--beta has no meaning for --model={name}, which has no prior; {having} has one")
-    if said.get("regularizer") and (family.has_prior or not family.has_latents):
-        why = "has a prior already" if family.has_prior else "has no latent vector"
-        raise UserError(f"--regularizer={said['regularizer']} is for --model=conv; {name} {why}")
-    return family
+    spec = get_model_spec(name)
+    for flag in ("latent_dim", "beta", "regularizer"):
+        if explicit.get(flag) is not None and flag not in spec.flags:
+            able = ", ".join(other for other, each in MODELS.items() if flag in each.flags)
+            raise UserError(f"--{flag}={explicit[flag]} does not apply to --model={name}; it applies to {able}")
 
 
-def build(settings: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
-    """Returns the model that the settings name, with all its variables made, for images [height, width, channels].
+def build_model(config: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
+    """Returns the model of a configuration with all its variables.
 
-    Its layers compute in the settings' precision, which becomes Keras' own; its weights are a function of the seed.
+    Its layers compute in the configured precision, which becomes Keras' dtype policy; its weights are a function of
+    the seed, which becomes that of Python, NumPy and TensorFlow.
+
+    Args:
+      config: The run's configuration.
+      image_shape: (height, width, channels) of its images.
     """
-    keras.config.set_dtype_policy(settings.precision)
-    keras.utils.set_random_seed(settings.seed)
-    family = find(settings.model)
-    sizes = {"latent_dim": settings.latent_dim} if family.has_latents else {}
-    model = getattr(family.module, family.model)(
+    keras.config.set_dtype_policy(config.precision)
+    keras.utils.set_random_seed(config.seed)
+    spec = get_model_spec(config.model)
+    model = spec.model_class(
         image_shape=image_shape,
-        width=settings.width,
-        output_activation="sigmoid" if settings.loss == "cross_entropy" else "linear",
-        **sizes,
+        base_filters=config.base_filters,
+        output_activation="sigmoid" if config.loss == "binary_crossentropy" else "linear",
+        **({"latent_dim": config.latent_dim} if spec.has_latents else {}),
     )
-    model(tf.zeros([1, *image_shape]))  # `Model.build` would leave the layers inside without variables.
+    model(tf.zeros([1, *image_shape]))  # `Model.build` would leave the layers of a subclass without variables.
     return model
 
 
-def build_critic(settings: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
-    """Returns the critic that a regularizer trains a model against, with all its variables made."""
-    model = critic.Critic(image_shape, settings.width)
+def build_critic(config: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
+    """Returns the critic that a regularizer trains, with all its variables."""
+    model = critic.Critic(image_shape, config.base_filters)
     model(tf.zeros([1, *image_shape]))
     return model

@@ -1,58 +1,37 @@
-"""A residual denoiser: convolutions of one size that find the noise, which is then taken away.
+"""A residual denoiser: convolutions at one resolution estimate the noise, which is subtracted.
 
-It is DnCNN (Zhang et al. 2017, "Beyond a Gaussian Denoiser") on images folded by 2x2, as its successor FFDNet (2018)
-has them, for a quarter of the work; residual blocks stand where it has batch normalisation.
+It is DnCNN (Zhang et al. 2017, "Beyond a Gaussian Denoiser") after space-to-depth, as in FFDNet (Zhang et al. 2018),
+for a quarter of the FLOPs; residual blocks take the place of batch normalization.
 """
 
 import keras
 import tensorflow as tf
 
-from cae.models.layers import (
-    DepthToSpace,
-    ResidualBlock,
-    SpaceToDepth,
-    convolution,
-    crop_from_multiple,
-    finished,
-    pad_to_multiple,
-    sides,
-)
+from cae.models import layers
+from cae.models.base import ImageModel
 
 ACTIVATION = "leaky_relu"
 
-BLOCKS = 5
-"""Residual blocks: an output pixel depends on 25 pixels each way, as many as matter in an image of MNIST's."""
+NUM_BLOCKS = 5
+"""Residual blocks: their receptive field reaches 25 pixels in each direction, about the size of an MNIST image."""
 
 
 @keras.saving.register_keras_serializable("cae")
-class DnCNN(keras.Model):
-    """Takes the noise from images [batch, height, width, channels] in 0..1, of any sides.
+class DnCNN(ImageModel):
+    """Denoises images [batch, height, width, channels] in 0..1, of any height and width."""
 
-    image_shape: (height, width, channels), of which only the channels matter; width: half the channels of features;
-    output_activation: 'linear' or 'sigmoid'.
-    """
-
-    def __init__(
-        self, image_shape: tuple[int, int, int], width: int = 32, output_activation: str = "linear", **options
-    ):
-        super().__init__(**options)
-        self.sizes = {"image_shape": tuple(image_shape), "width": width}
-        self.output_activation = output_activation
-        self.fold, self.unfold = SpaceToDepth(), DepthToSpace()
-        self.first = convolution(2 * width, activation=ACTIVATION)
-        self.blocks = [ResidualBlock(2 * width, ACTIVATION, starts_as_identity=True) for _ in range(BLOCKS)]
-        # Before anything is learned, no noise is found, and the output is the input.
-        self.last = convolution(4 * image_shape[2], kernel_initializer="zeros")
+    def __init__(self, image_shape: tuple[int, int, int], base_filters: int = 32, **kwargs):
+        """Creates the model; its layers have twice `base_filters`, and of the shape only the channels matter."""
+        super().__init__(image_shape, base_filters, **kwargs)
+        self.first = layers.conv2d(2 * base_filters, activation=ACTIVATION)
+        self.blocks = [layers.ResidualBlock(2 * base_filters, ACTIVATION, zero_init=True) for _ in range(NUM_BLOCKS)]
+        # Before training the estimated noise is 0, and the output is the input.
+        self.last = layers.conv2d(4 * image_shape[2], kernel_initializer="zeros")
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        features = self.first(self.fold(pad_to_multiple(images, 2, "SYMMETRIC")))
-        for block in self.blocks:
-            features = block(features)
-        noise = crop_from_multiple(self.unfold(self.last(features)), *sides(images), 2)
-        # Of a sigmoid, black and white start as 2 and 98 per cent.
-        start = 8.0 * images - 4.0 if self.output_activation == "sigmoid" else images
-        found = tf.cast(noise, tf.float32)
-        return finished(tf.cast(start, tf.float32) - found, self.output_activation, training)
-
-    def get_config(self):
-        return super().get_config() | self.sizes | {"output_activation": self.output_activation}
+        features = self.first(layers.space_to_depth(layers.pad_to_multiple(images, 2, "SYMMETRIC")))
+        noise = layers.depth_to_space(self.last(layers.apply_all(self.blocks, features)))
+        noise = tf.cast(layers.crop_from_multiple(noise, *layers.spatial_shape(images), 2), tf.float32)
+        # Logits of black and white are -4 and 4, whose sigmoids are 0.02 and 0.98.
+        images = 8.0 * images - 4.0 if self.output_activation == "sigmoid" else images
+        return layers.apply_output_activation(tf.cast(images, tf.float32) - noise, self.output_activation, training)

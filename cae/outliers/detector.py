@@ -1,249 +1,249 @@
-"""A detector: a fitted model, a score and a threshold in one, which is saved in the run's folder and read back."""
+"""A detector of outliers: a model, an anomaly score and a threshold, saved in the run's folder."""
+
+from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import io
 import json
-import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from cae.data.arrays import check_images
+from cae.data.image_folder import border_background
 from cae.errors import UserError
+from cae.io_utils import atomic_write
 from cae.outliers import thresholds
-from cae.outliers.scores import Passed, Score, find, make_passes
-from cae.outliers.thresholds import Threshold
+from cae.outliers.forward import ForwardBatches, make_forward
+from cae.outliers.scores import Score, compute_scores, get_score
+from cae.outliers.thresholds import Threshold, get_threshold_method
 
 FOLDER = "detector"
 
-DIGEST = "arrays_sha256"
-"""What the record calls the digest of the arrays; records of detectors whose index was not saved have none."""
+# What detector.json contains; one without all of these is of an earlier version.
+KEYS = {
+    "score", "threshold_method", "alpha", "threshold_low", "threshold_high", "step", "num_calibration_images",
+    "background", "arrays_sha256",
+}  # fmt: skip
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
 class Detector:
-    """Tells whether images belong to the data set that a model was fitted to: True means that they do.
+    """Decides whether images are inliers, from the distribution that a model was trained on, or outliers.
 
-    score: fitted on the training split; calibration: its values for the calibration split, sorted [n]; rule, alpha,
-    threshold: how the threshold was found, for which rate of false alarms, and where it lies; step: of the model's
-    checkpoint; calibrated_on: which images those were; background: the median value at training images' borders, 0..1.
-    Images are uint8 [n, height, width, channels] of the model's own shape, or floats in 0..1; a grey image may leave
-    out its channel.
+    Images are uint8, or floats in 0..1, [n, height, width, channels] of the model's shape; gray ones may be
+    [n, height, width].
+
+    Attributes:
+      model, forward_batches: The trained model and its forward pass, see `make_forward`.
+      image_shape: (height, width, channels) of the model's images.
+      score_name: A key of `SCORES`.
+      score: The score, fitted to the training split.
+      calibration_scores: The scores of the calibration split, sorted, [n].
+      method: A key of `THRESHOLDS`.
+      alpha: The target false positive rate.
+      threshold: The threshold on the scores.
+      step: The step of the model's checkpoint.
+      background: The median value at the borders of training images, in 0..1.
     """
 
     model: keras.Model
+    forward_batches: ForwardBatches
     image_shape: tuple[int, int, int]
-    name: str
+    score_name: str
     score: Score
-    calibration: np.ndarray
-    rule: str
+    calibration_scores: np.ndarray
+    method: str
     alpha: float
     threshold: Threshold
     step: int
-    calibrated_on: str
     background: float
 
-    def scores(self, images: np.ndarray) -> np.ndarray:
-        """Returns how odd images are, float64 [n]: larger is more of an outlier. Raises `ValueError` as `check`."""
-        images = check(images, self.image_shape)
-        if not len(images):
-            return np.zeros(0)
-        return np.concatenate([self.score(passed) for passed in self.passes(images)]).astype(np.float64)
+    @classmethod
+    def fit(
+        cls,
+        model: keras.Model,
+        train: np.ndarray,
+        calibration: np.ndarray,
+        *,
+        score: str = "fisher",
+        method: str = "conformal",
+        alpha: float | None = None,
+        outliers: np.ndarray | None = None,
+        step: int = 0,
+    ) -> Detector:
+        """Fits a score to training images, and a threshold to the scores of calibration images.
 
-    @functools.cached_property
-    def passes(self) -> Callable[[np.ndarray], Iterator[Passed]]:
-        """Returns what passes images through the model, batch by batch."""
-        return make_passes(self.model)
+        Args:
+          model: The trained model.
+          train: Training images, uint8 [n, height, width, channels].
+          calibration: Images that nothing was fitted to, like `train`.
+          score, method: Keys of `SCORES` and `THRESHOLDS`.
+          alpha: Target false positive rate; None for `DEFAULT_ALPHA`, or the least that the number of images allows.
+          outliers: Labeled outliers, like `train`, for the methods that need them.
+          step: The step of the model's checkpoint.
+
+        Raises:
+          UserError: A name is unknown, the score needs latent vectors that the model does not have, or as
+            `thresholds.check_threshold_method`.
+        """
+        fitted, forward_batches = get_score(score, has_latents=hasattr(model, "encode"))(), make_forward(model)
+        two_sided, outliers = fitted.two_sided, calibration[:0] if outliers is None else outliers
+        alpha = thresholds.choose_alpha(alpha, method, len(calibration), two_sided)
+        # Before fitting, which takes a while.
+        thresholds.check_threshold_method(method, len(calibration), len(outliers), alpha, two_sided)
+        fitted.fit(train, forward_batches)
+        calibration_scores = np.sort(compute_scores(fitted, calibration, forward_batches))
+        outlier_scores = compute_scores(fitted, outliers, forward_batches)
+        threshold = thresholds.fit_threshold(method, calibration_scores, outlier_scores, alpha, two_sided)
+        return cls(
+            model, forward_batches, calibration.shape[1:], score, fitted, calibration_scores, method, alpha, threshold,
+            step=step, background=border_background(train),
+        )  # fmt: skip
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Returns anomaly scores, float64 [n], larger for outliers.
+
+        Raises:
+          ValueError: The images have another shape or range than the model takes.
+        """
+        return compute_scores(self.score, check_images(images, self.image_shape), self.forward_batches)
 
     def p_values(self, images: np.ndarray) -> np.ndarray:
-        """Returns conformal p-values [n], as `thresholds.p_values`: the share of normal images that are as odd."""
-        return self.p_values_of(self.scores(images))
+        """Returns conformal p-values [n]: about the fraction of inliers whose scores are as large."""
+        return self.p_values_from_scores(self.scores(images))
 
-    def p_values_of(self, values: np.ndarray) -> np.ndarray:
-        """Returns the p-values of scores, [n]."""
-        return thresholds.p_values(self.calibration, values, self.score.two_sided)
+    def p_values_from_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Returns the conformal p-values of scores, [n], see `thresholds.p_values`."""
+        return thresholds.p_values(self.calibration_scores, scores, self.score.two_sided)
 
-    def belongs(self, images: np.ndarray, alpha: float | None = None) -> np.ndarray:
-        """Returns which images belong to the data set, bool [n]: True means that it does, False that it is an outlier.
+    def is_inlier(self, images: np.ndarray, alpha: float | None = None) -> np.ndarray:
+        """Returns which images are inliers, bool [n], at another target false positive rate if `alpha` is not None.
 
-        alpha: the share of normal images that may be called outliers, if not the detector's own. Raises `UserError` for
-        one that the calibration cannot promise, and for one where the rule knows no rate.
+        Raises:
+          UserError: So few calibration images can't guarantee that alpha, or the method has no target rate.
         """
-        return self.with_alpha(alpha).threshold.belongs(self.scores(images))
+        return self.with_alpha(alpha).threshold.is_inlier(self.scores(images))
 
-    def alarms(self, images: np.ndarray, rate: float = 0.1) -> np.ndarray:
-        """Returns which of many images are outliers, bool [n]; of those at most `rate` are false ones on average.
+    def discoveries(self, images: np.ndarray, rate: float = 0.1) -> np.ndarray:
+        """Returns which images are outliers, bool [n], at a false discovery rate; see `thresholds.discoveries`."""
+        return thresholds.discoveries(self.p_values(images), rate)
 
-        See `thresholds.alarms` for the source and the condition.
-        """
-        return thresholds.alarms(self.p_values(images), rate)
-
-    def with_alpha(self, alpha: float | None) -> "Detector":
-        """Returns the detector for another rate of false alarms; nothing is fitted again."""
+    def with_alpha(self, alpha: float | None) -> Detector:
+        """Returns the detector with another target false positive rate, without fitting a score again."""
         if alpha is None or alpha == self.alpha:
             return self
-        if thresholds.find(self.rule).searches:
-            raise _no_rate(self.rule, alpha)
-        found = thresholds.search(self.rule, self.calibration, np.zeros(0), alpha, self.score.two_sided)
-        return dataclasses.replace(self, alpha=alpha, threshold=found)
+        no_outliers, two_sided = np.zeros(0), self.score.two_sided
+        alpha = thresholds.choose_alpha(alpha, self.method, len(self.calibration_scores), two_sided)
+        threshold = thresholds.fit_threshold(self.method, self.calibration_scores, no_outliers, alpha, two_sided)
+        return dataclasses.replace(self, alpha=alpha, threshold=threshold)
 
-    def described(self) -> str:
-        """Returns how the threshold was found, in words."""
-        promise = "" if thresholds.find(self.rule).searches else f" at a false-alarm rate of {self.alpha:g}"
-        return f"{self.rule} threshold {self.threshold.high:.6g}{promise}"
+    def __str__(self) -> str:
+        text = f"{self.score_name} score, {self.method} threshold {self.threshold.high:.6g}"
+        has_rate = not get_threshold_method(self.method).needs_outliers
+        return f"{text} at a false positive rate of {self.alpha:g}" if has_rate else text
 
     def save(self, workdir: Path) -> None:
-        """Writes all but the model into the run's folder, at once or not at all."""
+        """Writes everything but the model to the run's folder."""
         folder = workdir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
-        np.savez(buffer, calibration=self.calibration, **{f"score_{k}": v for k, v in self.score.state.items()})
-        (arrays := folder / "arrays.npz.tmp").write_bytes(buffer.getbuffer())
-        record = {
-            "score": self.name,
-            "threshold": self.rule,
+        state = {f"score_{name}": array for name, array in self.score.state.items()}
+        np.savez(buffer, calibration_scores=self.calibration_scores, **state)
+        metadata = {
+            "score": self.score_name,
+            "threshold_method": self.method,
             "alpha": self.alpha,
-            "belongs_from": None if np.isinf(self.threshold.low) else self.threshold.low,
-            "belongs_to": self.threshold.high,
+            "threshold_low": None if np.isinf(self.threshold.low) else self.threshold.low,
+            "threshold_high": self.threshold.high,
             "step": self.step,
-            "calibrated_on": self.calibrated_on,
-            "calibration_images": len(self.calibration),
+            "num_calibration_images": len(self.calibration_scores),
             "background": self.background,
-            DIGEST: hashlib.sha256(buffer.getbuffer()).hexdigest(),
+            "arrays_sha256": hashlib.sha256(buffer.getbuffer()).hexdigest(),
         }
-        (partial := folder / "detector.json.tmp").write_text(json.dumps(record, indent=2) + "\n")
-        # The record goes last: arrays without one count for nothing.
+        # Without detector.json there is no detector: it is removed first and written last.
         (folder / "detector.json").unlink(missing_ok=True)
-        os.replace(arrays, folder / "arrays.npz")
-        os.replace(partial, folder / "detector.json")
+        with atomic_write(folder / "arrays.npz", "wb") as file:
+            file.write(buffer.getbuffer())
+        with atomic_write(folder / "detector.json") as file:
+            file.write(json.dumps(metadata, indent=2) + "\n")
 
+    @classmethod
+    def load(cls, workdir: Path, model: keras.Model, image_shape: tuple[int, int, int], step: int) -> Detector:
+        """Loads the detector of a run.
 
-def make(
-    name: str,
-    model: keras.Model,
-    train: np.ndarray,
-    calibration: np.ndarray,
-    *,
-    rule: str,
-    alpha: float | None,
-    outliers: np.ndarray | None = None,
-    step: int = 0,
-) -> Detector:
-    """Returns a detector: its score fitted to training images, its threshold found on calibration images.
+        Args:
+          workdir: The run's folder.
+          model, image_shape, step: The model of its best checkpoint, the shape of its images, and its step.
 
-    Images are uint8 [n, h, w, c]. alpha: nothing for the usual one, or the least that so few images can promise;
-    outliers: those that some rules search by. Raises `UserError` as `thresholds.search` does.
-    """
-    score = find(name, has_latents=hasattr(model, "encode"))()
-    if alpha is not None and thresholds.find(rule).searches:
-        raise _no_rate(rule, alpha)
-    detector = Detector(
-        model=model,
-        image_shape=calibration.shape[1:],
-        name=name,
-        score=score,
-        calibration=np.zeros(0),
-        rule=rule,
-        alpha=0.0,
-        threshold=Threshold(np.inf),
-        step=step,
-        calibrated_on=f"{len(calibration)} images of the calibration split",
-        background=background(train),
-    )
-    if alpha is None:
-        alpha = max(thresholds.DEFAULT_ALPHA, thresholds.least_alpha(len(calibration), score.two_sided))
-    searched = 0 if outliers is None else len(outliers)
-    thresholds.check(rule, len(calibration), searched, alpha, score.two_sided)  # Before fitting, which takes a while.
-    score.fit(train, detector.passes)
-    normal = np.sort(detector.scores(calibration))
-    odd = np.zeros(0) if outliers is None else detector.scores(outliers)
-    found = thresholds.search(rule, normal, odd, alpha, score.two_sided)
-    return dataclasses.replace(detector, calibration=normal, alpha=alpha, threshold=found)
-
-
-def _no_rate(rule: str, alpha: float) -> UserError:
-    return UserError(f"--alpha={alpha} has no meaning for --threshold={rule}, which knows no rate")
-
-
-def background(images: np.ndarray) -> float:
-    """Returns the median value at the borders of images, uint8 [n, h, w, c]: 0..1."""
-    borders = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
-    return float(np.median(np.concatenate([each.reshape(-1) for each in borders]))) / 255
-
-
-def check(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Returns images as [n, h, w, c]; raises `ValueError` for another shape or range than the model takes."""
-    images = np.asarray(images)
-    if image_shape[-1] == 1 and images.ndim == 3 and images.shape[1:] == image_shape[:2]:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[1:] != image_shape:
-        raise ValueError(f"images of shape {images.shape} do not fit; [n, {', '.join(map(str, image_shape))}] does")
-    if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind != "f":
-        raise ValueError(f"images of {images.dtype} do not fit; uint8, or floats in 0..1, do")
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError(f"floats in {images.min():.3g}..{images.max():.3g} do not fit; 0..1 does")
-    return images
-
-
-def read(workdir: Path, model: keras.Model, image_shape: tuple[int, int, int], step: int) -> Detector:
-    """Returns the detector in a run's folder; raises `UserError` where none fits the model of that step."""
-    record = read_record(workdir)
-    if why := _why_not(record, step):
-        raise UserError(f"--workdir={workdir} {why}; eval.py --workdir={workdir} --tasks=outliers makes one")
-    try:
-        content = (workdir / FOLDER / "arrays.npz").read_bytes()
-        # Before anything is made of it: bytes of an index that are damaged may crash the process.
-        if hashlib.sha256(content).hexdigest() != record[DIGEST]:
-            raise ValueError("the arrays are not those that were saved")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            state = {name.removeprefix("score_"): arrays[name] for name in arrays if name.startswith("score_")}
-            calibration = arrays["calibration"]
-        low = -np.inf if record["belongs_from"] is None else record["belongs_from"]
-        return Detector(
+        Raises:
+          UserError: There is no detector, or it is damaged, of another checkpoint or of an earlier version.
+        """
+        metadata = _load_metadata(workdir)
+        if reason := _find_mismatch(metadata, step):
+            raise UserError(f"--workdir={workdir} {reason}; run eval.py --workdir={workdir} --tasks=outliers")
+        try:
+            data = (workdir / FOLDER / "arrays.npz").read_bytes()
+            # Verified before it is parsed: a corrupt FAISS index may crash the process.
+            if hashlib.sha256(data).hexdigest() != metadata["arrays_sha256"]:
+                raise ValueError("arrays.npz does not match its checksum")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                state = {name.removeprefix("score_"): arrays[name] for name in arrays if name.startswith("score_")}
+                calibration_scores = arrays["calibration_scores"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f"{workdir / FOLDER} is damaged; eval.py --tasks=outliers fits it again") from error
+        low = -np.inf if metadata["threshold_low"] is None else metadata["threshold_low"]
+        return cls(
             model=model,
+            forward_batches=make_forward(model),
             image_shape=image_shape,
-            name=record["score"],
-            score=find(record["score"])(**state),
-            calibration=calibration,
-            rule=record["threshold"],
-            alpha=record["alpha"],
-            threshold=Threshold(record["belongs_to"], low),
+            score_name=metadata["score"],
+            score=get_score(metadata["score"])(**state),
+            calibration_scores=calibration_scores,
+            method=metadata["threshold_method"],
+            alpha=metadata["alpha"],
+            threshold=Threshold(metadata["threshold_high"], low),
             step=step,
-            calibrated_on=record["calibrated_on"],
-            background=record["background"],
+            background=metadata["background"],
         )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{workdir / FOLDER} is damaged; eval.py --tasks=outliers makes it again") from error
 
 
-def read_record(workdir: Path) -> dict[str, Any] | None:
-    """Returns what a run's folder says of its detector; nothing where there is none that can be read."""
-    try:
-        held = json.loads((workdir / FOLDER / "detector.json").read_text())
-        wanted = {"score", "threshold", "alpha", "belongs_from", "belongs_to", "step", "calibrated_on", "background"}
-        return held if wanted <= held.keys() else None
-    except (OSError, ValueError, AttributeError):
+def load_or_none(
+    workdir: Path, model: keras.Model, image_shape: tuple[int, int, int], step: int, **expected: str
+) -> Detector | None:
+    """Loads the detector of a run as `Detector.load`, but returns None if a new one has to be fitted.
+
+    Args:
+      workdir, model, image_shape, step: As for `Detector.load`.
+      **expected: Values that detector.json must have, such as score="knn" or threshold_method="conformal".
+
+    Raises:
+      UserError: There is such a detector, but it is damaged.
+    """
+    metadata = _load_metadata(workdir)
+    if _find_mismatch(metadata, step) or not expected.items() <= metadata.items():
         return None
+    return Detector.load(workdir, model, image_shape, step)
 
 
-def _why_not(record: dict[str, Any] | None, step: int) -> str | None:
-    """Returns why a record is of no use to the model of a step; None where it is."""
-    if record is None:
-        return "holds no detector"
-    if record["step"] != step:
-        return "has a newer model than its detector"
-    return None if DIGEST in record else "holds a detector of an earlier version, without its index"
+def _load_metadata(workdir: Path) -> dict[str, Any] | None:
+    """Returns the content of detector.json; None if it is missing or can't be parsed."""
+    try:
+        metadata = json.loads((workdir / FOLDER / "detector.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return metadata if isinstance(metadata, dict) else None
 
 
-def is_there(workdir: Path, step: int, **wanted: str) -> bool:
-    """Tells whether a run's folder has a detector of the model of that step, with the score and threshold wanted."""
-    record = read_record(workdir)
-    return _why_not(record, step) is None and all(record[name] == value for name, value in wanted.items())
+def _find_mismatch(metadata: dict[str, Any] | None, step: int) -> str | None:
+    """Returns why a saved detector can't be used with the checkpoint of a step; None if it can."""
+    if metadata is None:
+        return "contains no detector"
+    if not metadata.keys() >= KEYS:
+        return "contains a detector of an earlier version"
+    return None if metadata["step"] == step else "has a newer model than its detector"

@@ -1,101 +1,101 @@
-"""What a fitted model is good for, one module a task.
+"""The tasks of an evaluation on the test split, one module each.
 
-To add one, write a module with a function `run(Subject) -> Section` and name it in `TASKS`.
+To add one, write a module with a function `run` and name it in `TASKS`:
+
+    def run(context: EvalContext) -> Section:
+        images, _ = context.load("test")
+        return Section("brightness", "Brightness", results={"mean": float(images.mean())})
+
+    TASKS = {..., "brightness": brightness}
 """
 
-import dataclasses
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Iterable, Sequence
 
 from etils import epy
 
 from cae import models
 from cae.data import noise
-from cae.errors import UserError, unknown_name
+from cae.errors import UserError, unknown_choice_error
 
 # Tasks need TensorFlow, which takes seconds to import; they are looked up by name before.
 with epy.lazy_imports():
     from cae.tasks import denoise, interpolate, latents, outliers, reconstruct
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A module, and what it needs: a model with latent vectors, and whether pictures of one's own can take its test."""
-
-    module: ModuleType
-    needs_latents: bool
-    takes_images: bool
-
-
 TASKS = {
-    "denoise": Task(denoise, needs_latents=False, takes_images=True),
-    "reconstruct": Task(reconstruct, needs_latents=True, takes_images=True),
-    "interpolate": Task(interpolate, needs_latents=True, takes_images=True),
-    "latents": Task(latents, needs_latents=True, takes_images=False),
-    "outliers": Task(outliers, needs_latents=False, takes_images=True),
+    "denoise": denoise,
+    "reconstruct": reconstruct,
+    "interpolate": interpolate,
+    "latents": latents,
+    "outliers": outliers,
 }
-"""What `--tasks` can name, in the order of the report."""
+"""The values of `--tasks`, in the order of the report; each has a function `run(context: EvalContext) -> Section`."""
 
-MOST_BETWEEN = 12
-"""How many pictures of one's own interpolation takes."""
+LATENT_TASKS = {"reconstruct", "interpolate", "latents"}
+"""Tasks for which the model must have latent vectors."""
 
-TSNE_IMAGES, LEAST_TSNE_IMAGES = 2000, 5
-"""Test images on the maps of latent vectors: as many as take t-SNE seconds, and as few as have neighbors."""
+TSNE_IMAGES, MIN_TSNE_IMAGES = 2000, 5
+"""Test images on the maps of latent vectors: t-SNE takes seconds for the default, and needs neighbors."""
 
 CLEAN = "none"
-"""The name of no noise at all: what does a denoiser do where there is nothing to mend?"""
+"""The name of clean images among noises: what does a denoiser change where there is no noise?"""
 
 DEFAULT_NOISE = "gaussian:0.5"
-"""What a model that was trained on clean images is tried on first."""
+"""What a model that was trained on clean images is evaluated on first."""
 
-USUAL_NOISES = (
+BENCHMARK_NOISES = (
     "gaussian:0.1", "gaussian:0.3", "gaussian:0.5", "gaussian:0.8",
     "salt_pepper:0.1", "salt_pepper:0.2", "salt_pepper:0.5",
-    "uniform:0.5", "speckle:0.5", "poisson:0.1", "mask:0.5", "occlusion:0.3", "blur:1", "stripes:0.2",
+    "uniform:0.5", "speckle:0.5", "poisson:0.1", "masking:0.5", "occlusion:0.3", "blur:1", "column_noise:0.2",
     "gaussian:0.3+salt_pepper:0.2", CLEAN,
 )  # fmt: skip
-"""What denoising is tried on, beside the noise of the training."""
+"""What denoising is evaluated on by default, beside the noise of the training."""
 
 
-def check(names: Sequence[str]) -> None:
-    """Raises `UserError` for a name that is no task's."""
+def check_task_names(names: Sequence[str], available: Iterable[str] = TASKS) -> None:
+    """Raises `UserError` for a name that is not available."""
     for name in names:
-        if name not in TASKS:
-            raise unknown_name("--tasks", name, TASKS)
+        if name not in available:
+            raise unknown_choice_error("--tasks", name, available)
 
 
-def find(names: Sequence[str], model: str, images: bool = False) -> dict[str, ModuleType]:
-    """Returns the tasks of those names in the report's order; for no name all that can be done.
+def get_tasks(names: Sequence[str], model: str, available: Iterable[str] = TASKS) -> list[str]:
+    """Returns the names of the tasks to run.
 
-    images: whether they are to be done with a person's own pictures. Raises `UserError` for an unknown name, and for a
-    task that can't be done.
+    Args:
+      names: Values of `--tasks`; for no name all tasks that the model allows.
+      model: The value of `--model`.
+      available: The names that `--tasks` can have, in the order of the result.
+
+    Raises:
+      UserError: A name is unknown, or its task needs latent vectors, which the model does not have.
     """
-    check(names)
-    has_latents = models.find(model).has_latents
+    check_task_names(names, available)
+    allowed = [name for name in available if models.get_model_spec(model).has_latents or name not in LATENT_TASKS]
     for name in names:
-        if TASKS[name].needs_latents and not has_latents:
+        if name not in allowed:
             raise UserError(f"--tasks={name} needs latent vectors, and --model={model} has none")
-        if images and not TASKS[name].takes_images:
-            able = ", ".join(name for name, task in TASKS.items() if task.takes_images)
-            raise UserError(f"--tasks={name} does not take --images; {able} do")
-    return {
-        name: task.module
-        for name, task in TASKS.items()
-        if (name in names or not names)
-        and (has_latents or not task.needs_latents)
-        and (task.takes_images or not images)
-    }
+    return [name for name in allowed if name in (names or allowed)]
 
 
-def noises(said: str | None, trained: str | None) -> list[str]:
-    """Returns the noises to try, the first of them in most detail; raises `UserError` for what is none.
+def get_noises(requested: str | None, trained: str | None) -> list[str]:
+    """Returns the noises that denoising is evaluated on, the first of them in most detail.
 
-    said: some, separated by commas; the training's own, as a flagfile says it, or nothing for that and the usual ones.
+    Args:
+      requested: Several noises, comma-separated. None, or the noise of the training, as a flagfile repeats it, stands
+        for that and `BENCHMARK_NOISES`.
+      trained: The noise of the training; None for clean images.
+
+    Raises:
+      UserError: There is an unknown noise, or clean images come first.
     """
-    wanted = said.split(",") if said and said != trained else [trained or DEFAULT_NOISE, *USUAL_NOISES]
-    for text in wanted:
+    if requested and requested != trained:
+        noises = requested.split(",")
+    else:
+        noises = [trained or DEFAULT_NOISE, *BENCHMARK_NOISES]
+    for text in noises:
         if text != CLEAN:
-            noise.parse(text)
-    if wanted[0] == CLEAN:
-        raise UserError(f"--noise={said}: '{CLEAN}', clean images, can follow a noise but not come first")
-    return list(dict.fromkeys(wanted))
+            noise.parse_noise(text)
+    if noises[0] == CLEAN:
+        raise UserError(f"--noise={requested}: '{CLEAN}', clean images, can follow a noise but not come first")
+    return list(dict.fromkeys(noises))

@@ -1,4 +1,6 @@
-"""What an image is taken for: the same classifiers for every method, trained here on clean images, saved nowhere."""
+"""Classifiers of denoised and interpolated images, fitted to clean images in each evaluation and never saved."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -7,66 +9,66 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from cae.outliers.gradients import describe
+from cae.data.arrays import flatten, to_float
+from cae.outliers.hog import hog_descriptors
 
-TRAINED_ON = 10_000
-"""Images that a classifier is trained on, or all there are: of MNIST, they are enough for 97 of 100."""
+MAX_TRAIN_EXAMPLES = 10_000
+"""Enough for a test accuracy of 97% on MNIST."""
 
-COMPONENTS = 40
-STROKE_COMPONENTS = 64
-AT_ONCE = 1024
+MAX_PIXEL_COMPONENTS = 40
+MAX_HOG_COMPONENTS = 64
 
-
-def can_learn(labels: np.ndarray, class_names: object) -> bool:
-    """Returns whether there is something to know: unlabelled images have nothing, and one class alone is certain."""
-    return bool(class_names) and len(np.unique(labels[:TRAINED_ON])) > 1
+BATCH_SIZE = 1024
 
 
-class Classifier:
-    """A support vector machine on principal components.
+def has_classes(labels: np.ndarray, class_names: Sequence[str]) -> bool:
+    """Returns whether training images have labels `[n]` of at least two classes."""
+    return bool(class_names) and len(np.unique(labels[:MAX_TRAIN_EXAMPLES])) > 1
 
-    images: clean, uint8 [n, height, width, channels]; labels: int [n], of two classes at least.
+
+class SVMClassifier:
+    """A support vector machine on the principal components of pixels.
+
+    Args:
+      images: Clean images, uint8 `[n, height, width, channels]`.
+      labels: int `[n]`, of at least two classes.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
-        values = _flat(images[:TRAINED_ON]).astype(np.float32) / 255
-        components = min(COMPONENTS, *values.shape)
-        self._pipeline = make_pipeline(PCA(components, random_state=0), SVC(C=5.0))
-        self._pipeline.fit(values, labels[:TRAINED_ON])
+        pixels = flatten(to_float(images[:MAX_TRAIN_EXAMPLES]))
+        pca = PCA(min(MAX_PIXEL_COMPONENTS, *pixels.shape), random_state=0)
+        self._pipeline = make_pipeline(pca, SVC(C=5.0)).fit(pixels, labels[:MAX_TRAIN_EXAMPLES])
 
-    def knows(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns for which images, float32 [n, height, width, channels] in 0..1, it finds the label: bool [n]."""
-        return self._pipeline.predict(_flat(images)) == labels
+    def is_correct(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns which images, `[n, height, width, channels]` in 0..1, are classified correctly, bool `[n]`."""
+        return self._pipeline.predict(flatten(images)) == labels
 
 
-class Recogniser:
-    """A logistic regression on principal components of stroke directions, for its probabilities.
+class HOGClassifier:
+    """A logistic regression on the principal components of HOG descriptors, which gives probabilities.
 
-    images: clean, uint8 [n, height, width, channels]; labels: int [n], of two classes at least.
+    Args:
+      images: Clean images, uint8 `[n, height, width, channels]`.
+      labels: int `[n]`, of at least two classes.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
-        values = _strokes(images[:TRAINED_ON].astype(np.float32) / 255)
-        components = min(STROKE_COMPONENTS, *values.shape)
-        self._pipeline = make_pipeline(
-            PCA(components, random_state=0), StandardScaler(), LogisticRegression(max_iter=1000)
-        )
-        self._pipeline.fit(values, labels[:TRAINED_ON])
+        descriptors = _compute_hog(to_float(images[:MAX_TRAIN_EXAMPLES]))
+        pca = PCA(min(MAX_HOG_COMPONENTS, *descriptors.shape), random_state=0)
+        self._pipeline = make_pipeline(pca, StandardScaler(), LogisticRegression(max_iter=1000))
+        self._pipeline.fit(descriptors, labels[:MAX_TRAIN_EXAMPLES])
 
-    def recognise(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what images [..., height, width, channels] in 0..1 are taken for, and how certainly, both [...].
+    def predict_with_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Classifies images `[..., height, width, channels]` in 0..1.
 
-        Labels are int, certainty is the probability of the label, 0..1.
+        Returns:
+          The labels, int `[...]`, and their probabilities, `[...]` in 0..1.
         """
-        chances = self._pipeline.predict_proba(_strokes(images.reshape(-1, *images.shape[-3:])))
-        labels = self._pipeline.classes_[chances.argmax(axis=1)]
-        return labels.reshape(images.shape[:-3]), chances.max(axis=1).reshape(images.shape[:-3])
+        probabilities = self._pipeline.predict_proba(_compute_hog(images.reshape(-1, *images.shape[-3:])))
+        labels = self._pipeline.classes_[probabilities.argmax(axis=1)]
+        return labels.reshape(images.shape[:-3]), probabilities.max(axis=1).reshape(images.shape[:-3])
 
 
-def _strokes(images: np.ndarray) -> np.ndarray:
-    parts = [images[first : first + AT_ONCE] for first in range(0, len(images), AT_ONCE)]
-    return np.concatenate([describe(part.astype(np.float32)) for part in parts])
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1)
+def _compute_hog(images: np.ndarray) -> np.ndarray:
+    batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+    return np.concatenate([hog_descriptors(batch.astype(np.float32)) for batch in batches])

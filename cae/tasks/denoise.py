@@ -1,5 +1,6 @@
-"""Denoising: noisy images in, and what the model, its rivals and methods without learning made of them."""
+"""Denoising: the model, other models and classical baselines on the same noisy test images."""
 
+import collections
 import re
 from collections.abc import Callable, Sequence
 
@@ -7,198 +8,193 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cae.data import noise
-from cae.metrics import QUALITIES
-from cae.report.figures import curves, display, gallery
-from cae.report.page import Row, Section
-from cae.tasks import CLEAN, classical, matrix
-from cae.tasks.matrix import NOISY, OURS, Cell
-from cae.tasks.subject import Subject, captions, chosen, examples, rows_by_class
+from cae.metrics import METRICS
+from cae.report.charts import line_chart
+from cae.report.figures import example_rows, image_table
+from cae.report.report import FORMATS, Row, Section
+from cae.tasks import CLEAN
+from cae.tasks.baselines import BASELINES
+from cae.tasks.context import EvalContext, class_labels, example_indices, get_examples, rows_by_class
+from cae.tasks.denoising_benchmark import NOISY_INPUT, THIS_MODEL, BenchmarkResult, run_benchmark
 
-EXTREMES = 3
-"""How many of the worst, the median and the best images are shown."""
+NUM_EXTREMES = 3
+"""How many of the worst, the median and the best outputs a figure shows."""
 
 
-def run(subject: Subject) -> Section:
-    """Measures every method on the same noisy test images against the clean ones, and shows the first noise in detail.
+def run(context: EvalContext) -> Section:
+    """Evaluates every method on each noise against the clean images, and shows the first, primary noise in detail.
 
-    Rows hold MSE over all pixels, mean PSNR in dB, mean SSIM, by how much the model is ahead of the method, in dB, on
-    the images that both were tried on, the share of images that a classifier knows, and seconds for 1,000 images.
+    Rows have MSE over all pixels, mean PSNR in dB, mean SSIM, the model's gain over the method in PSNR on the images
+    that both denoised, the share of denoised images that a classifier classifies correctly, and the time.
     """
-    lead, positions = subject.noises[0], chosen(subject)
-    cells = matrix.measure(subject, subject.noises, specimen=min(int(positions[-1]), subject.rival_images - 1))
-    ours = next(cell for cell in cells if (cell.method, cell.noise) == (OURS, lead))
-    rows = rows_of(cells)
+    primary_noise, indices = context.noises[0], example_indices(context)
+    results = run_benchmark(context, context.noises, min(int(indices[-1]), context.baseline_images - 1))
+    primary = {result.method: result for result in results if result.noise == primary_noise}
+    model, rows = primary[THIS_MODEL], make_rows(results)
+    summary = {name: model.mean(name) for name in METRICS} | {"classifier_accuracy": model.classifier_accuracy}
     return Section(
         name="denoise",
         title="Denoising",
-        headline=headline(cells, lead),
-        results=rows,
-        figures=_examples_figures(subject, lead, positions, ours.qualities["psnr"]) | matrix_figures(cells),
+        headline=make_headline(primary),
+        results={"primary_noise": primary_noise, "num_images": model.num_images} | summary | {"methods": rows},
+        figures=(
+            _example_figures(context, primary_noise, indices, model.metrics["psnr"])
+            | _level_figures(results)
+            | {"denoise_methods": ("One image under every noise, denoised by every method", _method_figure(results))}
+        ),
         tables={
             "denoise": rows,
-            "denoise_lead": lead_rows(rows, cells, lead),
-            "denoise_psnr": pivot(cells, lambda cell: f"{cell.mean('psnr'):.2f}"),
-            "denoise_mse": pivot(cells, lambda cell: f"{cell.mean('mse'):.5f}"),
-            "denoise_ssim": pivot(cells, lambda cell: f"{cell.mean('ssim'):.3f}"),
-            "denoise_accuracy": pivot(cells, _accuracy) if ours.correct is not None else [],
-            "denoise_settings": pivot([cell for cell in cells if cell.setting], lambda cell: cell.setting),
-            "denoise_by_class": rows_by_class(subject, ours.qualities),
-        },
-        shown={
-            "denoise_lead": f"Every method on {lead}; ahead_db is by how much the model is better. {_tried_on(cells)}",
-            "denoise_psnr": "Mean PSNR in dB; * is what a model was trained on",
-            "denoise_mse": "MSE",
-            "denoise_ssim": "Mean SSIM",
-            "denoise_accuracy": "Images, in per cent, that a classifier knows which was trained on clean ones",
-            "denoise_settings": "The settings that were best on the validation split",
-            "denoise_by_class": f"The model on {lead}, class by class",
-        },
-        scalars=scalars_of(cells),
-    )
-
-
-def scalars_of(cells: Sequence[Cell]) -> dict[str, float]:
-    """Returns what is measured of each cell by TensorBoard's tag, 'this_model/gaussian_0.5/psnr'.
-
-    Args:
-      cells: Of all methods and noises.
-
-    Returns:
-      `mse`, `psnr` in dB and `ssim`, and `accuracy` where images are labelled.
-    """
-    scalars = {}
-    for cell in cells:
-        noisy = cell.noise.replace("+", " and ").replace("/", " or ")
-        place = f"{_tag(cell.method)}/{_tag(noisy)}"
-        scalars |= {f"{place}/{quality}": cell.mean(quality) for quality in QUALITIES}
-        if cell.correct is not None:
-            scalars[f"{place}/accuracy"] = float(cell.correct.mean())
-    return scalars
-
-
-def _tag(text: str) -> str:
-    """Returns the name of a method or a noise as a part of a tag: letters, digits, '.', '_' and '-'."""
-    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII)
-
-
-def lead_rows(rows: Sequence[Row], cells: Sequence[Cell], lead: str) -> list[Row]:
-    """Returns the rows of the first noise without what is the same in all of them."""
-    same = ("noise", "level", "seen")
-    return [
-        {name: value for name, value in row.items() if name not in same}
-        for row, cell in zip(rows, cells)
-        if cell.noise == lead
-    ]
-
-
-def headline(cells: Sequence[Cell], lead: str) -> str:
-    """Returns what to remember: model, noisy input and the best method without learning, on the first noise."""
-    cells = {cell.method: cell for cell in cells if cell.noise == lead}
-    before, after = cells[NOISY], cells[OURS]
-    line = (
-        f"denoise {lead}: test MSE {after.mean('mse'):.5f}, PSNR {after.mean('psnr'):.2f} dB, SSIM"
-        f" {after.mean('ssim'):.3f} (noisy input: {before.mean('mse'):.5f}, {before.mean('psnr'):.2f} dB,"
-        f" {before.mean('ssim'):.3f})"
-    )
-    without = [cell for cell in cells.values() if cell.method in classical.METHODS]
-    if without:
-        best = max(without, key=lambda cell: cell.mean("psnr"))
-        ahead = _ahead(after, best)
-        line += f"; best without learning: {best.method}, {abs(ahead):.2f} dB {'behind' if ahead > 0 else 'ahead'}"
-    return line
-
-
-def rows_of(cells: Sequence[Cell]) -> list[Row]:
-    """Returns a row for each cell: what was tried on what, and what it came to."""
-    ours = {cell.noise: cell for cell in cells if cell.method == OURS}
-    return [
-        {
-            "method": cell.method,
-            "noise": re.sub(r":[^+/]*", "", cell.noise),
-            "level": re.sub(r"[a-z_]+:?", "", cell.noise),
-            "seen": cell.seen,
-            "images": cell.images,
-            "mse": cell.mean("mse"),
-            "psnr": cell.mean("psnr"),
-            "ssim": cell.mean("ssim"),
-            "ahead_db": _ahead(ours[cell.noise], cell),
-            "accuracy": None if cell.correct is None else float(cell.correct.mean()),
-            "seconds_per_1000": 1000 * cell.seconds / cell.images,
-            "setting": cell.setting,
+            "denoise_primary": [row for row, result in zip(rows, results) if result.noise == primary_noise],
+            "denoise_accuracy": pivot(
+                results, lambda result: f"{result.classifier_accuracy:.1%}" if result.is_correct.size else ""
+            ),
+            "denoise_params": pivot(results, lambda result: result.params),
+            "denoise_by_class": rows_by_class(context, model.metrics),
         }
-        for cell in cells
-    ]
+        | {
+            f"denoise_{name}": pivot(results, lambda result, name=name: format(result.mean(name), FORMATS[name]))
+            for name in METRICS
+        },
+        visible_tables=_captions(results, primary_noise),
+        scalars=make_scalars(results),
+    )
 
 
-def pivot(cells: Sequence[Cell], text_of: Callable[[Cell], str]) -> list[Row]:
-    """Returns a row a method with a column for each noise; '*' marks what a model was trained on."""
-    columns = dict.fromkeys(cell.noise for cell in cells)
-    texts = {(cell.method, cell.noise): text_of(cell) + "*" * bool(cell.seen) for cell in cells}
-    methods = dict.fromkeys(cell.method for cell in cells)
-    return [{"method": method} | {each: texts.get((method, each), "") for each in columns} for method in methods]
-
-
-def matrix_figures(cells: Sequence[Cell]) -> dict[str, tuple[str, Figure]]:
-    """Returns the curves of PSNR against level for noises that were tried at several, and one image by every method."""
-    figures = {}
-    by_name: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for cell in cells:
-        stage = _single_level(cell.noise)
-        if stage:
-            points = by_name.setdefault(stage.name, {}).setdefault(cell.method, [])
-            points.append((stage.low, cell.mean("psnr")))
-    for name, points_of in by_name.items():
-        if len(points_of[OURS]) > 1:
-            lines = {method: sorted(points) for method, points in points_of.items()}
-            figure = curves(lines, f"level of {name}", "PSNR (dB)")
-            figures[f"denoise_{name}"] = f"PSNR against the level of {name}", figure
-    methods = dict.fromkeys(cell.method for cell in cells)
-    pictures: dict[str, dict[str, np.ndarray]] = {}
-    for cell in cells:
-        pictures.setdefault(cell.noise, {})[cell.method] = cell.specimen
-    figures["denoise_methods"] = "One image, every noise, every method", gallery(pictures, list(methods))
-    return figures
-
-
-def _single_level(text: str) -> noise.Stage | None:
-    """Returns the one noise at one level that a text names; nothing for anything else."""
-    if text == CLEAN:
-        return None
-    (first, *others), *ways = noise.parse(text).alternatives
-    return None if others or ways or first.low != first.high else first
-
-
-def _examples_figures(
-    subject: Subject, lead: str, positions: np.ndarray, psnr: np.ndarray
-) -> dict[str, tuple[str, Figure]]:
-    def drawn(positions: Sequence[int], names: Sequence[str]) -> Figure:
-        shown = examples(subject, noise.parse(lead), positions)
-        columns = {"input": shown["image"], "noisy input": shown["noisy"], "output": shown["output"]}
-        return display(columns, shown.get("latent"), names)
-
-    order, count = np.argsort(psnr), min(EXTREMES, len(psnr))
-    middle = (len(order) - count) // 2
-    kinds = {"worst": order[:count], "median": order[middle : middle + count], "best": order[len(order) - count :]}
-    extremes = [position for kind in kinds.values() for position in kind]
-    names = [f"{kind}\n{psnr[position]:.1f} dB" for kind, members in kinds.items() for position in members]
+def _captions(results: Sequence[BenchmarkResult], primary_noise: str) -> dict[str, str]:
+    fewest, most = (limit(result.num_images for result in results) for limit in (min, max))
+    subset = f", the first {fewest} of them for classical baselines" if fewest < most else ""
     return {
-        "denoise": (
-            f"Test images with {lead}, what the model made of them, and how",
-            drawn(positions, captions(subject, positions)),
+        "denoise_primary": (
+            f"All methods on {primary_noise}: {most} test images{subset}; psnr_gain_db: the PSNR of this model minus"
+            " that of the method, on the same images"
         ),
-        "denoise_extremes": (f"The worst, the median and the best outputs for {lead}", drawn(extremes, names)),
+        "denoise_psnr": "Mean PSNR in dB; *: the model was trained on this noise",
+        "denoise_mse": "MSE",
+        "denoise_ssim": "Mean SSIM",
+        "denoise_accuracy": "Accuracy of a classifier, which was fitted to clean images, on denoised images",
+        "denoise_params": "Parameters of the baselines, the best on the validation split",
+        "denoise_by_class": f"This model on {primary_noise}, by class",
     }
 
 
-def _accuracy(cell: Cell) -> str:
-    return f"{100 * cell.correct.mean():.1f}"
+def make_headline(primary: dict[str, BenchmarkResult]) -> str:
+    """Returns the results of the model, the noisy input and the best baseline on one noise, given by method."""
+    before, after = primary[NOISY_INPUT], primary[THIS_MODEL]
+    headline = (
+        f"denoise {after.noise}: test MSE {after.mean('mse'):.5f}, PSNR {after.mean('psnr'):.2f} dB, SSIM"
+        f" {after.mean('ssim'):.3f} (noisy input: {before.mean('mse'):.5f}, {before.mean('psnr'):.2f} dB,"
+        f" {before.mean('ssim'):.3f})"
+    )
+    classical = [result for method, result in primary.items() if method in BASELINES]
+    if classical:
+        best = max(classical, key=lambda result: result.mean("psnr"))
+        headline += f"; PSNR gain over the best classical baseline ({best.method}): {psnr_gain(after, best):+.2f} dB"
+    return headline
 
 
-def _ahead(ours: Cell, other: Cell) -> float:
-    """Returns how many dB the model is ahead of another method, over the images that both were tried on."""
-    return float(ours.qualities["psnr"][: other.images].mean(dtype="float64")) - other.mean("psnr")
+def make_rows(results: Sequence[BenchmarkResult]) -> list[Row]:
+    """Returns a row for each method and noise."""
+    models = {result.noise: result for result in results if result.method == THIS_MODEL}
+    return [
+        {
+            "method": result.method,
+            "noise": re.sub(r":[^+/]*", "", result.noise),
+            "level": re.sub(r"[a-z_]+:?", "", result.noise),
+            "in_training_distribution": result.in_training_distribution,
+            "num_images": result.num_images,
+            **{name: result.mean(name) for name in METRICS},
+            "psnr_gain_db": psnr_gain(models[result.noise], result),
+            "classifier_accuracy": result.classifier_accuracy,
+            "seconds_per_1000_images": 1000 * result.seconds / result.num_images,
+            "params": result.params,
+        }
+        for result in results
+    ]
 
 
-def _tried_on(cells: Sequence[Cell]) -> str:
-    fewest, most = min(cell.images for cell in cells), max(cell.images for cell in cells)
-    return f"All {most} test images" + (f", the first {fewest} for methods without learning" if fewest < most else "")
+def psnr_gain(model: BenchmarkResult, other: BenchmarkResult) -> float:
+    """Returns the model's mean PSNR minus another method's, in dB, over the images that both denoised."""
+    return float(model.metrics["psnr"][: other.num_images].mean(dtype="float64")) - other.mean("psnr")
+
+
+def make_scalars(results: Sequence[BenchmarkResult]) -> dict[str, float]:
+    """Returns mse, psnr, ssim and classifier_accuracy by TensorBoard tag, such as 'this_model/gaussian_0.5/psnr'."""
+    scalars = {}
+    for result in results:
+        noise_name = result.noise.replace("+", " and ").replace("/", " or ")
+        # Tags have letters, digits, '.', '_' and '-'.
+        prefix = "/".join(re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII) for name in (result.method, noise_name))
+        scalars |= {f"{prefix}/{name}": result.mean(name) for name in METRICS}
+        if result.is_correct.size:
+            scalars[f"{prefix}/classifier_accuracy"] = result.classifier_accuracy
+    return scalars
+
+
+def pivot(results: Sequence[BenchmarkResult], format_result: Callable[[BenchmarkResult], str]) -> list[Row]:
+    """Returns a row per method with a column per noise; '*' marks noises that a model was trained on.
+
+    Results whose text is empty are left out.
+    """
+    texts = {}
+    for result in results:
+        if text := format_result(result):
+            texts[result.method, result.noise] = text + "*" * bool(result.in_training_distribution)
+    methods, noises = (dict.fromkeys(key[position] for key in texts) for position in (0, 1))
+    return [{"method": method} | {text: texts.get((method, text), "") for text in noises} for method in methods]
+
+
+def _level_figures(results: Sequence[BenchmarkResult]) -> dict[str, tuple[str, Figure]]:
+    """Returns curves of PSNR against level, for each type of noise that was evaluated at several levels."""
+    curves = collections.defaultdict(lambda: collections.defaultdict(list))
+    for result in results:
+        if step := _single_level(result.noise):
+            curves[step.name][result.method].append((step.low, result.mean("psnr")))
+    figures = {}
+    for name, by_method in curves.items():
+        if len(by_method[THIS_MODEL]) > 1:
+            lines = {method: sorted(points) for method, points in by_method.items()}
+            chart = line_chart(lines, f"level of {name}", "PSNR (dB)")
+            figures[f"denoise_{name}"] = f"Mean PSNR against the level of {name} noise", chart
+    return figures
+
+
+def _single_level(text: str) -> noise.CorruptionStep | None:
+    """Returns the step of a noise that has one step at one level; None for any other noise."""
+    if text == CLEAN:
+        return None
+    (first, *steps), *alternatives = noise.parse_noise(text).alternatives
+    return None if steps or alternatives or first.low != first.high else first
+
+
+def _method_figure(results: Sequence[BenchmarkResult]) -> Figure:
+    """Draws the example image under each noise, denoised by each method."""
+    outputs = {(result.noise, result.method): result.example_output for result in results}
+    noises, methods = (dict.fromkeys(key[position] for key in outputs) for position in (0, 1))
+    rows = {
+        text.replace("+", "+\n").replace("/", "/\n"): [outputs.get((text, method)) for method in methods]
+        for text in noises
+    }
+    return image_table(rows, ["\n".join(method.split()) for method in methods], cell_inches=0.95)
+
+
+def _example_figures(
+    context: EvalContext, primary_noise: str, indices: np.ndarray, psnr: np.ndarray
+) -> dict[str, tuple[str, Figure]]:
+    """Returns figures of some test images, and of those with the worst, the median and the best outputs."""
+
+    def draw(indices: Sequence[int], labels: Sequence[str]) -> Figure:
+        examples = get_examples(context, noise.parse_noise(primary_noise), indices)
+        columns = {"clean": examples["image"], "noisy input": examples["input"], "output": examples["output"]}
+        return example_rows(columns, examples.get("latent"), labels)
+
+    order, count = np.argsort(psnr), min(NUM_EXTREMES, len(psnr))
+    middle = (len(order) - count) // 2
+    groups = {"worst": order[:count], "median": order[middle : middle + count], "best": order[len(order) - count :]}
+    extremes = [(index, f"{name}\n{psnr[index]:.1f} dB") for name, group in groups.items() for index in group]
+    return {
+        "denoise": (f"Test images with {primary_noise}", draw(indices, class_labels(context, indices))),
+        "denoise_extremes": (
+            f"The worst, the median and the best outputs for {primary_noise}, by PSNR",
+            draw(*zip(*extremes)),
+        ),
+    }

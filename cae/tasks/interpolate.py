@@ -1,257 +1,243 @@
-"""Interpolation: what lies between two images, decoded from mixtures of their latent vectors, beside a pixel blend."""
+"""Interpolation: images decoded between the latent vectors of two images, compared with pixel-space interpolation."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 
-from cae.latents import mixing, paths
-from cae.report.figures import Figure, curves, mosaic
-from cae.report.page import Row, Section
-from cae.tasks.classifier import Recogniser, can_learn
-from cae.tasks.subject import Subject, chosen
+from cae.data.arrays import to_float
+from cae.latents import interpolation, interpolation_metrics
+from cae.report.charts import line_chart
+from cae.report.figures import Figure, image_table
+from cae.report.report import Row, Section
+from cae.tasks.context import EvalContext, example_indices
+from cae.tasks.interpolation_evaluator import PER_WEIGHT_METRICS, InterpolationEvaluator, average_metrics, is_between
 
-BLEND = "pixel blend"
+PathType = tuple[str, str]
+"""A type of pair, as `sample_pairs` returns them, and a method."""
 
-STRIPS = 3
-"""Pairs of each kind that are shown."""
+LATENT, PIXEL_BLEND = "lerp", "pixel_blend"
+"""The methods that the headline compares."""
 
-GRID_SIDE, RING_STEPS, JUDGED_IMAGES = 9, 12, 16
-"""Images along a side of the grid; from one station of the ring to the next; of a path that a data set judges."""
+NUM_SHOWN_PAIRS = 3
+"""Pairs of each type in the figure."""
 
-AT_ONCE = 512
+GRID_SIDE = 9
+"""Images along a side of the grid between four images."""
 
-LOOKED_AT = 2000
-"""Test images whose nearest training image says what distance is usual."""
+STEPS_PER_ANCHOR, MAX_ANCHORS = 12, 12
+"""Images from one anchor of the closed path to the next; anchors."""
+
+METRIC_PATH_LENGTH = 16
+"""Images of the paths that a data set's metric takes."""
+
+CHUNK_SIZE = 512
+"""Images that the model takes at once."""
 
 
-def run(subject: Subject) -> Section:
-    """Measures paths between test images: by each mixer of latent vectors, and by the blend of the pixels.
+def run(context: EvalContext) -> Section:
+    """Evaluates paths between pairs of test images, by each interpolator of latent vectors and by pixel blending.
 
-    For each kind of pair and each method: endpoint_mse, the error of the decoded ends; distance_ratio, the distance of
-    what lies between the ends to the nearest training image, over that of real test images; confidence of a classifier
-    and the labels that it saw on the way; smoothness, the largest step over the mean step.
+    For each type of pair and each method: endpoint_mse, the error of the decoded end points; nn_distance_ratio, the
+    distance of the images between them to the nearest training image, divided by that of real test images; the
+    confidence of a classifier and num_distinct_labels, its predictions along the path; max_step_ratio, the largest step
+    divided by the mean step.
     """
-    asked, model, (images, labels) = subject.interpolation, subject.trained.model, subject.read("test")
-    yardstick, rows, by_degree, lines = Yardstick.of(subject), [], [], {}
-    for kind, positions in paths.pairs(labels, len(subject.class_names), asked.pairs, asked.seed).items():
-        ends = images[positions].astype(np.float32) / 255
-        between = ways(model, ends, asked.degrees)
-        for method, each in between.items():
-            measured = yardstick.measure(each, ends, asked.degrees)
-            rows.append({"pairs": kind, "method": method} | _summary(measured, asked.degrees))
-            by_degree += [{"pairs": kind, "method": method} | row for row in _by_degree(measured, asked.degrees)]
-        lines |= _strips(kind, ends, between)
-    known = _judged(subject)
-    figures, animation = surfaces(model, images[_stations(subject)].astype(np.float32) / 255)
-    strips = mosaic(lines, ["start", *(f"{degree:.4g}" for degree in asked.degrees), "end"])
+    evaluator = InterpolationEvaluator(context)
+    means, curves, strips = _evaluate_pairs(context, evaluator)
+    metric, weights = _evaluate_dataset_metric(context), context.interpolation_weights
+    references = {"test_nn_distance": evaluator.test_nn_distance, "test_confidence": evaluator.test_confidence}
+    # Pairs of different classes come last.
+    pair_type, _ = [*means][-1]
+    ratios = [curves[pair_type, method]["nn_distance_ratio"] for method in (LATENT, PIXEL_BLEND)]
+    fractions = compare_with_pixel_blend(weights, *ratios)
+    rows = [{"pair_type": pair_type, "method": method} | values for (pair_type, method), values in means.items()]
+    # The first image of each class, or the first few.
+    anchors = example_indices(context, max(len(context.class_names), 4))[:MAX_ANCHORS]
+    images = to_float(context.load("test")[0][anchors])
+    figures, closed_path = draw_paths(context.run.model, images)
+    strip_figure = image_table(strips, ["start", *(f"{weight:.4g}" for weight in weights), "end"])
     return Section(
         name="interpolate",
         title="Interpolation",
-        headline=_headline(rows, by_degree, known),
-        results={
-            "degrees": asked.degrees.tolist(),
-            "usual_distance": yardstick.distance,
-            "usual_confidence": yardstick.confidence,
-            **shares(by_degree),
-            **known,
-            "methods": rows,
-        },
-        figures={"interpolate": ("Between two test images, which stand at either end", strips)}
+        headline=_make_headline(pair_type, means, fractions, metric),
+        results={"weights": weights.tolist()} | references | fractions | metric | {"methods": rows},
+        figures={"interpolate": ("Interpolation between pairs of test images, which stand at both ends", strip_figure)}
         | figures
-        | _curves(by_degree, yardstick),
-        animations={"interpolate_ring": ("Through one image after another, and back to the first", animation)},
-        tables={"interpolate": rows, "interpolate_by_degree": by_degree},
-        shown={
+        | _draw_curves(weights, curves, evaluator),
+        animations={"interpolate_closed_path": ("From one test image to the next, and back to the first", closed_path)},
+        tables={"interpolate": rows, "interpolate_by_weight": _rows_by_weight(weights, curves)},
+        visible_tables={
             "interpolate": (
-                "Means over all pairs; distance_ratio and confidence are of what lies between the ends. A ratio of 1 is"
-                " as far from the training images as real test images are"
+                "Means over all pairs; nn_distance_ratio and confidence are of the images between the end points. At a"
+                " ratio of 1 they are as far from the training images as real test images are"
             )
         },
     )
 
 
-def decode(model: keras.Model, latents: np.ndarray) -> np.ndarray:
-    """Returns the images [..., h, w, c] of latent vectors [..., d], in 0..1."""
-    flat = latents.reshape(-1, latents.shape[-1]).astype(np.float32)
-    images = [model.decode(flat[first : first + AT_ONCE]).numpy() for first in range(0, len(flat), AT_ONCE)]
-    images = np.concatenate(images)
-    return images.reshape(*latents.shape[:-1], *images.shape[1:])
-
-
 def encode(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the latent vectors [..., d] of images [..., h, w, c] in 0..1."""
-    flat = images.reshape(-1, *images.shape[-3:])
-    latents = [model.encode(flat[first : first + AT_ONCE]).numpy() for first in range(0, len(flat), AT_ONCE)]
-    latents = np.concatenate(latents)
-    return latents.reshape(*images.shape[:-3], latents.shape[-1])
+    """Returns the latent vectors `[..., latent_dim]` of images `[..., height, width, channels]` in 0..1."""
+    return _map_chunks(model.encode, images, item_ndim=3)
 
 
-def ways(model: keras.Model, ends: np.ndarray, degrees: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the paths [n, degrees, h, w, c] between images [n, 2, h, w, c] of every method, by name."""
-    latents = encode(model, ends)
-    found = {
-        name: decode(model, mixing.path(latents[:, 0], latents[:, 1], degrees, mixer))
-        for name, mixer in mixing.MIXERS.items()
-    }
-    flat = ends.reshape(*ends.shape[:2], -1)
-    blend = mixing.path(flat[:, 0], flat[:, 1], degrees).astype(np.float32)
-    return found | {BLEND: blend.reshape(*blend.shape[:2], *ends.shape[2:])}
+def decode(model: keras.Model, latents: np.ndarray) -> np.ndarray:
+    """Returns the images `[..., height, width, channels]` in 0..1 of latent vectors `[..., latent_dim]`."""
+    return _map_chunks(model.decode, latents, item_ndim=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Yardstick:
-    """What paths are measured by: training images, a classifier where there are classes, and what is usual for both.
+def _map_chunks(function: Callable, values: np.ndarray, item_ndim: int) -> np.ndarray:
+    """Applies a function of a batch to an array with any number of leading dimensions."""
+    leading, item_shape = values.shape[:-item_ndim], values.shape[-item_ndim:]
+    items = values.reshape(-1, *item_shape).astype(np.float32)
+    chunks = [function(items[start : start + CHUNK_SIZE]).numpy() for start in range(0, len(items), CHUNK_SIZE)]
+    results = np.concatenate(chunks)
+    return results.reshape(*leading, *results.shape[1:])
 
-    distance: the mean Euclidean distance of test images to the nearest training image; confidence: the classifier's
-    mean certainty about test images.
+
+def interpolate_all_methods(model: keras.Model, ends: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Interpolates between pairs of images by every method.
+
+    Args:
+      model: A model with `encode` and `decode`.
+      ends: Pairs of images, `[num_pairs, 2, height, width, channels]` in 0..1.
+      weights: Interpolation weights, `[num_weights]` in 0..1.
+
+    Returns:
+      Paths `[num_pairs, num_weights, height, width, channels]` by method: each of `INTERPOLATORS`, and `PIXEL_BLEND`.
     """
-
-    nearest: paths.Nearest
-    recogniser: Recogniser | None
-    distance: float
-    confidence: float | None
-
-    @classmethod
-    def of(cls, subject: Subject) -> "Yardstick":
-        """Returns the yardstick of a data set, the same for every model."""
-        images, labels = subject.read("train")
-        test = subject.read("test")[0][:LOOKED_AT].astype(np.float32) / 255
-        nearest = paths.Nearest(images)
-        recogniser = Recogniser(images, labels) if can_learn(labels, subject.class_names) else None
-        confidence = float(recogniser.recognise(test)[1].mean()) if recogniser else None
-        return cls(nearest, recogniser, float(nearest.distances(test).mean()), confidence)
-
-    def measure(self, between: np.ndarray, ends: np.ndarray, degrees: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what is found on paths [n, degrees, h, w, c] between ends [n, 2, h, w, c], by name.
-
-        distance_ratio, confidence: [n, degrees]; labels, smoothness: [n]; error, of the first and the last image
-        against the real ones: [n, 2], at degrees 0 and 1 alone.
-        """
-        found = {
-            "distance_ratio": self.nearest.distances(between) / max(self.distance, 1e-12),
-            "smoothness": paths.smoothness(between, degrees),
-        }
-        if degrees[0] == 0 and degrees[-1] == 1:
-            found["endpoint_mse"] = ((between[:, [0, -1]] - ends) ** 2).mean(axis=(2, 3, 4))
-        if self.recogniser:
-            labels, found["confidence"] = self.recogniser.recognise(between)
-            found["labels"] = paths.labels_passed(labels)
-        return found
-
-
-def inner(degrees: np.ndarray) -> np.ndarray:
-    """Returns which degrees lie between the ends: bool [n], all where none does."""
-    between = (degrees > 0) & (degrees < 1)
-    return between if between.any() else ~between
-
-
-def _summary(measured: Mapping[str, np.ndarray], degrees: np.ndarray) -> Row:
-    """Returns the mean of each measure, of what lies between the ends where it has a value for each degree."""
-    by_degree = ("distance_ratio", "confidence")
-    return {
-        name: float((values[:, inner(degrees)] if name in by_degree else values).mean())
-        for name, values in measured.items()
+    starts, targets = encode(model, ends).swapaxes(0, 1)
+    paths = {
+        name: decode(model, interpolation.interpolate_path(starts, targets, weights, interpolator))
+        for name, interpolator in interpolation.INTERPOLATORS.items()
     }
+    pixels = ends.reshape(*ends.shape[:2], -1)
+    blends = interpolation.interpolate_path(pixels[:, 0], pixels[:, 1], weights)
+    paths[PIXEL_BLEND] = blends.astype(np.float32).reshape(*blends.shape[:2], *ends.shape[2:])
+    return paths
 
 
-def _by_degree(measured: Mapping[str, np.ndarray], degrees: np.ndarray) -> Iterator[Row]:
-    for position, degree in enumerate(degrees):
-        yield {"degree": float(degree)} | {
-            name: float(measured[name][:, position].mean())
-            for name in ("distance_ratio", "confidence")
-            if name in measured
-        }
+def _evaluate_pairs(
+    context: EvalContext, evaluator: InterpolationEvaluator
+) -> tuple[dict[PathType, Row], dict[PathType, Row], dict[str, list[np.ndarray]]]:
+    """Evaluates every method on every type of pair.
 
-
-def shares(by_degree: list[Row]) -> dict[str, float]:
-    """Returns at how many of the degrees between the ends the linear path does better than the pixel blend, as shares.
-
-    Between images of different classes, where there are such. below_blend: it is nearer to the training images;
-    closer_than_blend: its distance ratio is nearer to 1, that of real images, which a blurred image may fall short of.
+    Returns:
+      By type of pair and method, the mean of each metric and the mean curves, `[num_weights]`, of those with a value
+      for each weight; and the images of some paths by label.
     """
-    kind = by_degree[-1]["pairs"]
-    ratios = {
-        method: [row["distance_ratio"] for row in by_degree if (row["pairs"], row["method"]) == (kind, method)]
-        for method in ("linear", BLEND)
-    }
-    degrees = np.unique([row["degree"] for row in by_degree])
-    ours, blend = (np.array(ratios[method])[inner(degrees)] for method in ("linear", BLEND))
-    closer = np.abs(ours - 1) < np.abs(blend - 1)
-    return {"below_blend": float(np.mean(ours < blend)), "closer_than_blend": float(np.mean(closer))}
+    weights, (images, labels) = context.interpolation_weights, context.load("test")
+    num_classes, num_pairs = len(context.class_names), context.interpolation_pairs
+    pairs = interpolation_metrics.sample_pairs(labels, num_classes, num_pairs, context.seed)
+    means, curves, strips = {}, {}, {}
+    for pair_type, indices in pairs.items():
+        ends = to_float(images[indices])
+        all_paths = interpolate_all_methods(context.run.model, ends, weights)
+        for method, paths in all_paths.items():
+            metrics = evaluator.evaluate(paths, ends, weights)
+            means[pair_type, method] = average_metrics(metrics, weights)
+            curves[pair_type, method] = {
+                name: metrics[name].mean(axis=0) for name in PER_WEIGHT_METRICS if name in metrics
+            }
+        for number, (start, end) in enumerate(ends[:NUM_SHOWN_PAIRS]):
+            for method, paths in all_paths.items():
+                strips[f"{_label(pair_type, method)} {number + 1}"] = [start, *paths[number], end]
+    return means, curves, strips
 
 
-def _judged(subject: Subject) -> dict[str, float]:
-    """Returns what the data set itself says of linear paths between its test images, where it can tell."""
-    asked, (images, labels) = subject.interpolation, subject.read("test")
-    if asked.judge is None:
-        return {}
-    positions = paths.pairs(labels, 0, asked.pairs, asked.seed)["any"]
-    ends = images[positions].astype(np.float32) / 255
-    between = ways(subject.trained.model, ends, np.linspace(0, 1, JUDGED_IMAGES))
-    return {name: value for name, value in asked.judge(between["linear"]).items() if value is not None}
+def _label(pair_type: str, method: str) -> str:
+    return f"{pair_type}: {method}".replace("_", " ")
 
 
-def _headline(rows: list[Row], by_degree: list[Row], known: Mapping[str, float]) -> str:
-    kind = rows[-1]["pairs"]
-    ours, blend = (
-        next(row for row in rows if (row["pairs"], row["method"]) == (kind, name)) for name in ("linear", BLEND)
-    )
-    parts = [
-        f"interpolate between images ({kind}): {ours['distance_ratio']:.3f} as far from training images as real ones"
-        f" (pixel blend: {blend['distance_ratio']:.3f}; less at {shares(by_degree)['below_blend']:.0%} of the degrees)"
+def _rows_by_weight(weights: np.ndarray, curves: Mapping[PathType, Row]) -> list[Row]:
+    return [
+        {"pair_type": pair_type, "method": method, "weight": weight}
+        | {name: float(curve[position]) for name, curve in by_name.items()}
+        for (pair_type, method), by_name in curves.items()
+        for position, weight in enumerate(weights.tolist())
     ]
-    told = {name: ours[name] for name in ("endpoint_mse", "confidence", "smoothness") if name in ours} | dict(known)
-    return ", ".join(parts + [f"{name.replace('_', ' ')} {value:.4g}" for name, value in told.items()])
 
 
-def _strips(kind: str, ends: np.ndarray, between: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns lines of images, by name, for some pairs: the real ends outside, what each method makes inside."""
+def compare_with_pixel_blend(weights: np.ndarray, latent: np.ndarray, blend: np.ndarray) -> dict[str, float]:
+    """Returns for which fraction of the weights between 0 and 1 linear interpolation is better than pixel blending.
+
+    Args:
+      weights: Interpolation weights, `[num_weights]`.
+      latent: The nn_distance_ratio of linear interpolation between latent vectors, `[num_weights]`.
+      blend: That of pixel blending, `[num_weights]`.
+
+    Returns:
+      frac_below_pixel_blend: Images are nearer to the training images. frac_closer_than_pixel_blend: The ratio is
+      closer to 1, the value of real images; that of blurred images is lower.
+    """
+    between = is_between(weights)
+    closer = np.abs(latent - 1) < np.abs(blend - 1)
     return {
-        f"{kind} {pair + 1}: {method}": np.concatenate([ends[pair, :1], images[pair], ends[pair, 1:]])
-        for pair in range(min(STRIPS, len(ends)))
-        for method, images in between.items()
+        "frac_below_pixel_blend": float(np.mean((latent < blend)[between])),
+        "frac_closer_than_pixel_blend": float(np.mean(closer[between])),
     }
 
 
-def _stations(subject: Subject) -> np.ndarray:
-    """Returns positions of the test images that a ring goes through: the first of each class, or the first few."""
-    return chosen(dataclasses.replace(subject, max_examples=max(len(subject.class_names), 4)))[:12]
+def _evaluate_dataset_metric(context: EvalContext) -> dict[str, float]:
+    """Returns the data set's metric of linear paths between its test images, where it has one."""
+    if context.interpolation_metric is None:
+        return {}
+    images, labels = context.load("test")
+    indices = interpolation_metrics.sample_pairs(labels, 0, context.interpolation_pairs, context.seed)["any"]
+    ends = to_float(images[indices])
+    paths = interpolate_all_methods(context.run.model, ends, np.linspace(0, 1, METRIC_PATH_LENGTH))
+    return {name: value for name, value in context.interpolation_metric(paths[LATENT]).items() if value is not None}
 
 
-def surfaces(model: keras.Model, images: np.ndarray) -> tuple[dict[str, tuple[str, Figure]], np.ndarray]:
-    """Returns pictures of what lies between many images [n, h, w, c] in 0..1, and the images along a ring.
+def _make_headline(
+    pair_type: str, means: Mapping[PathType, Row], fractions: Mapping[str, float], metric: Mapping[str, float]
+) -> str:
+    latent, blend = means[pair_type, LATENT], means[pair_type, PIXEL_BLEND]
+    values = {name: latent[name] for name in ("endpoint_mse", "confidence", "max_step_ratio") if name in latent}
+    return ", ".join(
+        [
+            f"interpolate between images ({pair_type.replace('_', ' ')}): distance to the training images divided by"
+            f" that of test images {latent['nn_distance_ratio']:.3f} (pixel blend {blend['nn_distance_ratio']:.3f};"
+            f" lower at {fractions['frac_below_pixel_blend']:.0%} of the weights)",
+            *(f"{name.replace('_', ' ')} {value:.4g}" for name, value in [*values.items(), *metric.items()]),
+        ]
+    )
 
-    The grid has the first four in its corners, where there are as many; the ring goes through all of them.
+
+def draw_paths(model: keras.Model, images: np.ndarray) -> tuple[dict[str, tuple[str, Figure]], np.ndarray]:
+    """Draws interpolations between more than two images.
+
+    Args:
+      model: A model with `encode` and `decode`.
+      images: `[num_images, height, width, channels]` in 0..1.
+
+    Returns:
+      Captions and figures by name: a grid with the first four images in its corners, where there are so many, and a
+      closed path through all of them; and the frames of the path, `[num_frames, height, width, channels]`.
     """
     latents = encode(model, images)
     figures = {}
     if len(images) >= 4:
-        shown = decode(model, mixing.grid(latents[:4], GRID_SIDE))
-        figures["interpolate_grid"] = ("Between four images, one in each corner", mosaic(dict(enumerate(shown))))
-    around = decode(model, mixing.ring(latents, RING_STEPS))
-    caption = "Round a ring through several images: a line leads from one to the next"
-    lines = around.reshape(len(images), RING_STEPS, *images.shape[1:])
-    following = np.roll(images, -1, axis=0)
-    lines = {n: np.concatenate([images[[n]], line, following[[n]]]) for n, line in enumerate(lines)}
-    figures["interpolate_ring"] = (caption, mosaic(lines, ["from", *[""] * RING_STEPS, "to"]))
-    return figures, around
+        grid = decode(model, interpolation.interpolate_grid(latents[:4], GRID_SIDE))
+        figures["interpolate_grid"] = ("Between four images, one in each corner", image_table(grid))
+    frames = decode(model, interpolation.closed_path(latents, STEPS_PER_ANCHOR))
+    segments = frames.reshape(len(images), STEPS_PER_ANCHOR, *images.shape[1:])
+    rows = np.concatenate([images[:, None], segments, np.roll(images, -1, axis=0)[:, None]], axis=1)
+    caption = "A closed path through several images: each row leads from one image to the next"
+    columns = ["start", *[""] * STEPS_PER_ANCHOR, "end"]
+    figures["interpolate_closed_path"] = (caption, image_table(rows, columns))
+    return figures, frames
 
 
-def _curves(by_degree: list[Row], yardstick: Yardstick) -> dict[str, tuple[str, Figure]]:
-    """Returns a figure for each measure that has a value for every degree of mixing."""
-    usual = {"distance_ratio": 1.0, "confidence": yardstick.confidence}
-    captions = {
-        "distance_ratio": "Distance to the nearest training image, over that of real test images",
-        "confidence": "How certain a classifier is of what it sees",
-    }
-    degrees = [row["degree"] for row in by_degree]
+def _draw_curves(
+    weights: np.ndarray, curves: Mapping[PathType, Row], evaluator: InterpolationEvaluator
+) -> dict[str, tuple[str, Figure]]:
+    """Returns a figure for each metric that has a value for each interpolation weight."""
+    references = {"nn_distance_ratio": 1.0, "confidence": evaluator.test_confidence}
     figures = {}
-    for name in (name for name in captions if name in by_degree[0]):
-        lines = {}
-        for row in by_degree:
-            lines.setdefault(f"{row['pairs']}: {row['method']}", []).append((row["degree"], row[name]))
-        lines["test images"] = [(degree, usual[name]) for degree in (min(degrees), max(degrees))]
-        figures[f"interpolate_{name}"] = (captions[name], curves(lines, "degree of mixing", name.replace("_", " ")))
+    for name in next(iter(curves.values())):
+        lines = {_label(*key): [*zip(weights, by_name[name])] for key, by_name in curves.items()}
+        lines["test images"] = [(weight, references[name]) for weight in weights[[0, -1]]]
+        chart = line_chart(lines, "interpolation weight", name.replace("_", " "))
+        figures[f"interpolate_{name}"] = PER_WEIGHT_METRICS[name], chart
     return figures

@@ -1,4 +1,4 @@
-"""Latent vectors: what they know of an image's class, how many of their numbers are used, and what each one carries."""
+"""Latent vectors: what they tell about classes, how many of their dimensions are used, and what each one carries."""
 
 from collections.abc import Sequence
 
@@ -7,200 +7,193 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from cae.latents import codes, linear
-from cae.latents.codes import Clustering, Codes
-from cae.report.figures import mosaic, scatter, spectrum
-from cae.report.page import Row, Section
+from cae.data.arrays import to_float
+from cae.latents import pca, probing
+from cae.latents.probing import Clustering, Codes
+from cae.report.charts import scatter_plots, variance_spectrum
+from cae.report.figures import image_table
 from cae.report.projector import Projection
+from cae.report.report import Row, Section
 from cae.tasks import TSNE_IMAGES
-from cae.tasks.classifier import can_learn
-from cae.tasks.subject import Subject, captions, chosen, examples, measure
+from cae.tasks.classifier import has_classes
+from cae.tasks.context import EvalContext, class_labels, evenly_spaced, example_indices, get_examples, measure
 
-PROJECTED = 5000
+MAX_PROJECTED_IMAGES = 5000
 """Test images in TensorBoard's projector."""
 
-SAMPLED = 50
-"""Images drawn from a prior."""
+NUM_SAMPLES = 50
+"""Images that are sampled from a prior."""
 
-ABLATED = 1000
-"""Test images on which numbers are replaced by their means, at most; fewer where vectors are long."""
+MIN_ABLATION_IMAGES, MAX_ABLATION_IMAGES = 100, 1000
+"""Test images on which each dimension is replaced by its mean; the fewer, the longer the latent vectors."""
 
-DECODINGS = 32 * ABLATED
+MAX_ABLATION_DECODINGS = 32 * MAX_ABLATION_IMAGES
 
-SHOWN = {
-    "latents_clusters": "Test images of each class by the cluster that they fell into, which bears the name it matches",
-    "latents_numbers": (
-        "Each number: mean and standard deviation over the training images; rise: by how much the test MSE grows where"
-        " the number is replaced by its mean; share: of the MSE without it"
+BATCH_SIZE = 256
+
+CAPTIONS = {
+    "latents_clusters": "Test images of each class by cluster; a cluster is named after the class it is matched to",
+    "latents_dimensions": (
+        "Mean and standard deviation of each dimension over the training images; mse_increase: of the test MSE where"
+        " the dimension is replaced by its mean; mse_fraction: the increase divided by the MSE without the dimension"
     ),
 }
-"""The captions of the tables that the page shows."""
 
 
-def run(subject: Subject) -> Section:
-    """Measures the latent vectors of clean images, and sets the model beside as many principal components.
+def run(context: EvalContext) -> Section:
+    """Evaluates the latent vectors of clean images, and compares the model with as many principal components.
 
-    linear_accuracy: of a linear classifier on the vectors; cluster_accuracy, cluster_accuracy_raw: of clusters found
-    without labels, whitened or not; all three missing where images are of one class or unlabelled. mse_to_pca: the
-    model's test MSE over that of the components.
+    linear_probe_accuracy: of a linear classifier on the vectors; cluster_accuracy, cluster_accuracy_unwhitened: of
+    clusters that are found without labels, with and without whitening; all three are missing where there are no
+    classes. mse_over_pca_mse: the model's test MSE divided by that of the principal components.
     """
-    train, test = encoded(subject, "train"), encoded(subject, "test")
-    told = None
-    if can_learn(train.labels, subject.class_names):
-        told = tell_classes(train, encoded(subject, "validation"), test, subject.kmeans_n_init)
-    accuracies, clustering = told if told else ({}, None)
-    pca = linear.fit(subject.read("train")[0], train.vectors.shape[1])
-    mse = float(measure(subject, None)["mse"].mean(dtype="float64"))
-    pca_mse = linear.error(pca, subject.read("test")[0])
-    used = codes.usage(train.vectors)
-    numbers = number_rows(subject, train, test)
-    deviations = train.vectors.std(axis=0, dtype="float64")
+    train, test = encode_split(context, "train"), encode_split(context, "test")
+    accuracies, cluster_rows = {}, []
+    if has_classes(train.labels, context.class_names):
+        validation = encode_split(context, "validation")
+        accuracies, clustering = evaluate_classes(train, validation, test, context.kmeans_n_init)
+        cluster_rows = _cluster_rows(context.class_names, clustering)
+    latent_dim = train.vectors.shape[1]
+    fitted_pca = pca.fit_pca(context.load("train")[0], latent_dim)
+    mse = float(measure(context, None)["mse"].mean(dtype="float64"))
+    pca_mse = pca.pca_mse(fitted_pca, context.load("test")[0])
+    errors = {"mse": mse, "pca_mse": pca_mse, "mse_over_pca_mse": mse / pca_mse if pca_mse else None}
+    results = accuracies | errors | {"latent_dim": latent_dim} | probing.effective_dimensions(train.vectors)
+    spectrum = variance_spectrum(probing.variances(train.vectors), train.vectors.std(axis=0, dtype="float64"))
     return Section(
         name="latents",
         title="Latent vectors",
-        headline=headline(accuracies, mse, pca_mse, used, train.vectors.shape[1]),
-        results=accuracies
-        | {"mse": mse, "pca_mse": pca_mse, "mse_to_pca": mse / pca_mse if pca_mse else None}
-        | {"latent_dim": train.vectors.shape[1]}
-        | used,
+        headline=_make_headline(results),
+        results=results,
         figures={
-            "latents": (map_caption(subject, test), map_figure(subject, test)),
+            "latents": draw_embeddings(context, test),
             "latents_pca": (
-                f"Test images; what the model's {train.vectors.shape[1]} numbers make of them; and"
-                f" {pca.n_components_} principal components",
-                pca_figure(subject, pca),
+                f"Test images, reconstructed from the model's {latent_dim} latent dimensions and from"
+                f" {fitted_pca.n_components_} principal components",
+                _draw_pca(context, fitted_pca),
             ),
-            "latents_spectrum": (
-                "Variance of the training images' latent vectors, along their principal components and number by"
-                " number",
-                spectrum(codes.variances(train.vectors), deviations),
-            ),
+            "latents_spectrum": ("Variance of the training images' latent vectors", spectrum),
         }
-        | samples(subject),
-        tables={"latents_clusters": cluster_rows(subject, clustering), "latents_numbers": numbers},
-        shown=SHOWN,
-        projection=projection(subject, test),
+        | _draw_samples(context),
+        tables={
+            "latents_clusters": cluster_rows,
+            "latents_dimensions": per_dimension_rows(context, train, test),
+        },
+        visible_tables=CAPTIONS,
+        projection=make_projection(context, test),
     )
 
 
-def encoded(subject: Subject, split: str) -> Codes:
+def encode_split(context: EvalContext, split: str) -> Codes:
     """Returns the latent vectors and the labels of a split's clean images."""
-    encode = tf.function(subject.trained.model.encode, reduce_retracing=True)
-    vectors = [encode(batch["image"]).numpy() for batch in subject.batches(split, None)]
-    return Codes(np.concatenate(vectors), subject.read(split)[1])
+    encode = tf.function(context.run.model.encode, reduce_retracing=True)
+    vectors = [encode(batch["image"]).numpy() for batch in context.batches(split, None)]
+    return Codes(np.concatenate(vectors), context.load(split)[1])
 
 
-def tell_classes(
+def evaluate_classes(
     train: Codes, validation: Codes, test: Codes, n_init: int | None = None
 ) -> tuple[dict[str, float], Clustering]:
-    """Returns how well the vectors tell classes apart, by a classifier and by clusters, and the whitened clusters.
+    """Returns how well the vectors separate classes: accuracies of a linear probe and of clusters.
 
-    n_init: how often k-means is begun, as `codes.cluster` takes it.
+    Args:
+      train: Codes of the training split, for the probe and for k-means.
+      validation: Codes for the probe's regularization.
+      test: Codes to evaluate.
+      n_init: Number of initializations of k-means, as `probing.cluster` takes it.
+
+    Returns:
+      Accuracies by name, and the clusters of whitened vectors.
     """
-    whitened = codes.cluster(train, test, True, n_init)
+    clustering = probing.cluster(train, test, True, n_init)
     return {
-        "linear_accuracy": codes.linear_accuracy(train, validation, test),
-        "cluster_accuracy": whitened.accuracy,
-        "cluster_accuracy_raw": codes.cluster(train, test, False, n_init).accuracy,
-        "cluster_restarts": whitened.restarts,
-    }, whitened
+        "linear_probe_accuracy": probing.linear_probe_accuracy(train, validation, test),
+        "cluster_accuracy": clustering.accuracy,
+        "cluster_accuracy_unwhitened": probing.cluster(train, test, False, n_init).accuracy,
+        "kmeans_n_init": clustering.n_init,
+    }, clustering
 
 
-def headline(accuracies: dict[str, float], mse: float, pca_mse: float, used: dict[str, float], dims: int) -> str:
-    """Returns the one line to remember."""
-    known = ""
-    if accuracies:
-        known = f"a linear classifier knows {accuracies['linear_accuracy']:.1%} of test images, clusters without labels"
-        known += f" {accuracies['cluster_accuracy']:.1%} (whitened) and {accuracies['cluster_accuracy_raw']:.1%}; "
+def _make_headline(results: Row) -> str:
+    dim, classes = results["latent_dim"], ""
+    if "linear_probe_accuracy" in results:
+        classes = (
+            f"linear probe accuracy {results['linear_probe_accuracy']:.1%}, cluster accuracy"
+            f" {results['cluster_accuracy']:.1%} (whitened) and {results['cluster_accuracy_unwhitened']:.1%}; "
+        )
     return (
-        f"latent vectors of {dims}: {known}{used['components_99']} components hold 99% of the variance; test MSE"
-        f" {mse:.5f}, by {dims} principal components {pca_mse:.5f}"
+        f"{dim}-dimensional latent vectors: {classes}{results['n_components_99']} principal components explain 99% of"
+        f" the variance; test MSE {results['mse']:.5f}, of {dim} principal components of the images"
+        f" {results['pca_mse']:.5f}"
     )
 
 
-def number_rows(subject: Subject, train: Codes, test: Codes) -> list[Row]:
-    """Returns a row for each number of the vectors, and what is lost on test images without it."""
-    mean, deviation = train.vectors.mean(axis=0, dtype="float64"), train.vectors.std(axis=0, dtype="float64")
-    count = int(np.clip(DECODINGS // len(mean), min(100, len(test)), min(ABLATED, len(test))))
-    positions = _spread(len(test), count)
-    images, vectors = subject.read("test")[0][positions].astype(np.float32) / 255, test.vectors[positions]
-    decode = tf.function(subject.trained.model.decode, reduce_retracing=True)
+def per_dimension_rows(context: EvalContext, train: Codes, test: Codes) -> list[Row]:
+    """Returns a row per latent dimension: its distribution, and the error where it is replaced by its mean.
 
-    def error(replaced: int | None) -> float:
-        given = vectors.copy()
-        if replaced is not None:
-            given[:, replaced] = mean[replaced]
-        parts = [slice(start, start + 256) for start in range(0, count, 256)]
-        squares = [np.square(decode(given[part]).numpy() - images[part]).sum(dtype="float64") for part in parts]
-        return float(sum(squares) / images.size)
+    Returns:
+      dimension; mean and std over the training images; mse_increase, of the MSE over evenly spaced test images;
+      mse_fraction, the increase divided by the MSE without the dimension.
+    """
+    means, stds = train.vectors.mean(axis=0, dtype="float64"), train.vectors.std(axis=0, dtype="float64")
+    affordable = max(MAX_ABLATION_DECODINGS // len(means), MIN_ABLATION_IMAGES)
+    indices = evenly_spaced(len(test), min(affordable, MAX_ABLATION_IMAGES))
+    images, vectors = to_float(context.load("test")[0][indices]), test.vectors[indices]
+    decode = tf.function(context.run.model.decode, reduce_retracing=True)
 
-    whole = error(None)
-    rows = []
-    for number in range(len(mean)):
-        without = error(number)
-        rise = without - whole
-        share = rise / without if without else 0.0
-        row = {"number": number, "mean": float(mean[number]), "std": float(deviation[number])}
-        rows.append(row | {"rise": rise, "share": share})
+    def mse(vectors: np.ndarray) -> float:
+        batches = [slice(start, start + BATCH_SIZE) for start in range(0, len(images), BATCH_SIZE)]
+        sums = [np.square(decode(vectors[batch]).numpy() - images[batch]).sum(dtype="float64") for batch in batches]
+        return float(sum(sums) / images.size)
+
+    full_mse, rows = mse(vectors), []
+    for dimension, (mean, std) in enumerate(zip(means, stds)):
+        ablated = vectors.copy()
+        ablated[:, dimension] = mean
+        ablated_mse = mse(ablated)
+        increase = ablated_mse - full_mse
+        row = {"dimension": dimension, "mean": float(mean), "std": float(std), "mse_increase": increase}
+        rows.append(row | {"mse_fraction": increase / ablated_mse if ablated_mse else 0.0})
     return rows
 
 
-def cluster_rows(subject: Subject, found: Clustering | None) -> list[Row]:
-    """Returns a row for each cluster: how many test images it has of each class; none where there are no clusters."""
-    if found is None:
-        return []
-    names = subject.class_names
-    there = found.confusion.any(axis=0) | np.isin(np.arange(found.confusion.shape[1]), found.matches)
+def _cluster_rows(class_names: Sequence[str], clustering: Clustering) -> list[Row]:
+    """Returns a row per cluster with its number of test images of each class."""
+    used = clustering.confusion.any(axis=0)
+    used[clustering.matches] = True
     return [
-        {"cluster": names[match]} | {names[label]: int(line[label]) for label in np.flatnonzero(there)}
-        for match, line in zip(found.matches, found.confusion)
+        {"cluster": class_names[match]} | {class_names[label]: int(counts[label]) for label in np.flatnonzero(used)}
+        for match, counts in zip(clustering.matches, clustering.confusion)
     ]
 
 
-def map_caption(subject: Subject, test: Codes) -> str:
-    """Returns what the maps show."""
-    near = ", and by who is near whom" if subject.tsne_images else ""
-    return (
-        f"Where the latent vectors of {len(_mapped(subject, test))} test images lie: along the two directions of most"
-        f" variance{near}"
-    )
+def draw_embeddings(context: EvalContext, test: Codes) -> tuple[str, Figure]:
+    """Returns a caption and a figure of some test images' latent vectors in two dimensions, colored by class."""
+    indices = evenly_spaced(len(test), context.tsne_images or TSNE_IMAGES)
+    embeddings = probing.embed_2d(test.vectors[indices], t_sne=context.tsne_images > 0)
+    caption = f"Latent vectors of {len(indices)} test images in two dimensions, by {' and '.join(embeddings)}"
+    return caption, scatter_plots(embeddings, class_labels(context, indices))
 
 
-def map_figure(subject: Subject, test: Codes) -> Figure:
-    """Draws where some test images' vectors lie, coloured by class."""
-    positions = _mapped(subject, test)
-    maps = codes.maps(test.vectors[positions], t_sne=subject.tsne_images > 0)
-    return scatter(maps, captions(subject, positions))
+def _draw_pca(context: EvalContext, fitted_pca: PCA) -> Figure:
+    """Draws some test images, their reconstructions by the model, and those by principal components."""
+    indices = example_indices(context)
+    examples = get_examples(context, None, indices)
+    by_pca = pca.reconstruct(fitted_pca, context.load("test")[0][indices]).clip(0, 1)
+    rows = {"input": examples["image"], "model": examples["output"], "PCA": by_pca}
+    return image_table(rows, class_labels(context, indices))
 
 
-def _mapped(subject: Subject, test: Codes) -> Sequence[int]:
-    return _spread(len(test), subject.tsne_images or TSNE_IMAGES)
-
-
-def pca_figure(subject: Subject, pca: PCA) -> Figure:
-    """Draws the images that are shown, what the model makes of them, and what the components do."""
-    positions = chosen(subject)
-    shown = examples(subject, None, positions)
-    by_pca = linear.reconstructed(pca, subject.read("test")[0][positions]).clip(0, 1)
-    return mosaic({"input": shown["image"], "model": shown["output"], "PCA": by_pca}, captions(subject, positions))
-
-
-def samples(subject: Subject) -> dict[str, tuple[str, Figure]]:
-    """Returns images that are decoded from draws of the prior, where the model has one."""
-    model = subject.trained.model
-    if not hasattr(model, "sample"):
+def _draw_samples(context: EvalContext) -> dict[str, tuple[str, Figure]]:
+    """Returns a figure of images that are decoded from samples of the prior, where the model has one."""
+    if not hasattr(context.run.model, "sample"):
         return {}
-    drawn = model.sample(SAMPLED, seed=0).numpy()
-    figure = mosaic(dict(enumerate(drawn.reshape(-1, 10, *drawn.shape[1:]))))
-    return {"latents_samples": ("Images decoded from what is drawn from the prior, a standard normal", figure)}
+    images = context.run.model.sample(NUM_SAMPLES, seed=0).numpy()
+    figure = image_table(images.reshape(-1, 10, *images.shape[1:]))
+    return {"latents_samples": ("Images decoded from samples of the prior, a standard normal distribution", figure)}
 
 
-def projection(subject: Subject, test: Codes) -> Projection:
-    """Returns some test images' vectors for TensorBoard's projector."""
-    positions = _spread(len(test), PROJECTED)
-    return Projection(test.vectors[positions], subject.read("test")[0][positions], captions(subject, positions))
-
-
-def _spread(total: int, most: int) -> Sequence[int]:
-    """Returns the positions of so many images, or of all, evenly over all of them."""
-    return np.linspace(0, total - 1, min(most, total)).round().astype(int)
+def make_projection(context: EvalContext, test: Codes) -> Projection:
+    """Returns some test images' latent vectors for TensorBoard's projector."""
+    indices = evenly_spaced(len(test), MAX_PROJECTED_IMAGES)
+    return Projection(test.vectors[indices], context.load("test")[0][indices], class_labels(context, indices))

@@ -1,4 +1,4 @@
-"""Outlier detection: does an image belong to the data set, at which rate of false alarms, and what is not found."""
+"""Outlier detection: the detector and every other score on the test split, synthetic outliers and other data sets."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,274 +6,233 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from cae.data import panel
-from cae.outliers import scores, thresholds
+from cae.data import outlier_sets
+from cae.outliers import scores
 from cae.outliers.detector import Detector
-from cae.outliers.thresholds import Threshold
-from cae.report.figures import gallery, histograms, panels
-from cae.report.page import Row, Section
-from cae.tasks.subject import Screening, Subject
+from cae.outliers.thresholds import Threshold, binary_labels_and_scores, get_threshold_method
+from cae.report.charts import rate_curves, score_histograms
+from cae.report.figures import image_table
+from cae.report.report import Row, Section
+from cae.tasks.context import EvalContext, OutlierEvalData, evenly_spaced
+from cae.tasks.threshold_evaluation import NUM_SPLITS, describe_threshold, make_guarantee_rows, make_threshold_rows
 
-ALPHAS = (0.01, 0.05, 0.1)
-HALVES = 1000
-EXTREMES = 4
-LEFT_OUT = "other_classes"
+NUM_EXTREMES = 4
+"""How many of the hardest and of the easiest outliers of a set a figure shows."""
 
-SHOWN = {
-    "outliers": "Every set; reconstructed_better: of smaller error than the median test image",
+HELD_OUT_CLASSES = "held_out_classes"
+"""The set of test images of the classes that the model was not trained on."""
+
+SetScores = Mapping[str, np.ndarray]
+"""The scores of each set of outliers, `[n]` by name."""
+
+CAPTIONS = {
+    "outliers": (
+        "All sets of outliers; frac_mse_below_inlier_median: the fraction whose reconstruction error is below the"
+        " median of test images"
+    ),
     "outliers_scores": "AUROC of every score on every set",
-    "outliers_warnings": "Warning: AUROC below one half. A score takes these outliers for more normal",
-    "outliers_thresholds_brief": (
-        "Thresholds, all found on the calibration split, and the rates that they gave on the test split, with"
-        " exact 95% intervals; youden and f1 searched half of the sets of --outlier_datasets, and the detection"
-        " rate is of the other half"
+    "outliers_warnings": "Warning: AUROC below 0.5. To these scores these outliers are less anomalous than test images",
+    "outliers_thresholds": (
+        "Thresholds that are fitted to the calibration split, and their rates on the test split with exact 95%"
+        " confidence intervals; youden and f1 are fitted to one half of the sets of --outlier_datasets as well, and the"
+        " TPR is that of the other half"
     ),
-    "outliers_promise": (
-        f"Does the rate hold? The test split's false alarms beside the 99% interval of the exact law; and, of"
-        f" {HALVES} random cuts of it into calibration and test halves, how many were inside"
+    "outliers_guarantee": (
+        f"The conformal guarantee: the test split's FPR and its exact 99% interval; empirical_coverage: the fraction of"
+        f" {NUM_SPLITS} random splits of the test images into halves for calibration and test whose FPR lies in it"
     ),
-    "outliers_skipped": "Sets that are neither prepared nor reachable",
+    "outliers_skipped": "Skipped sets",
 }
-"""The captions of the tables that the page shows."""
 
 
-def run(subject: Subject) -> Section:
-    """Measures the detector on the test split and on every kind of outlier, and every other score beside its own.
+def run(context: EvalContext) -> Section:
+    """Evaluates the detector on the test split and on every set of outliers, and compares every other score.
 
-    Outliers are the positive class. For each set: n, AUROC, AUPR (average precision, at the numbers of both), the share
-    of test images that are called outliers where 95% of these are (fpr95), the share that is detected by the threshold,
-    and the share whose squared error is smaller than the median test image's (reconstructed_better).
+    Outliers are the positive class.
     """
-    screening, test = subject.screening, subject.read("test")[0]
-    detector = screening.detector
-    sets = outlier_sets(screening, test)
-    fitted = fit_all(detector, subject.read("train")[0])
-    normal = scores_of(fitted, detector, test)
-    odd = {name: scores_of(fitted, detector, images) for name, images in sets.items()}
-    ours = {name: values[detector.name] for name, values in odd.items()}
-    # What a threshold was searched by is not what it is judged by.
-    held = {name: slice(1, None, 2) for name in screening.labelled} if thresholds.find(detector.rule).searches else {}
-    rows = [
-        set_row(name, normal[detector.name], values[held.get(name, slice(None))], detector.threshold)
-        | {"reconstructed_better": float(np.mean(odd[name]["mse"] < np.median(normal["mse"])))}
-        for name, values in ours.items()
-    ]
-    worst = min(rows, key=lambda row: row["auroc"])
-    alarms = int(np.sum(~detector.threshold.belongs(normal[detector.name])))
-    searched = threshold_rows(detector, normal[detector.name], ours, screening.labelled)
-    shown = {_short(name): values for name, values in ours.items() if len(values) > 1}
+    data, test_images = context.outlier_data, context.load("test")[0]
+    detector, sets = data.detector, collect_outlier_sets(context)
+    fitted = fit_all_scores(detector, context.load("train")[0])
+    inliers = compute_scores(fitted, detector, test_images)
+    outliers = {name: compute_scores(fitted, detector, images) for name, images in sets.items()}
+    detector_inliers = inliers[detector.score_name]
+    detector_outliers = {name: values[detector.score_name] for name, values in outliers.items()}
+    rows = _set_rows(data, inliers, outliers)
+    results = _make_results(data, detector_inliers, rows) | {"scores": _auroc_by_score(inliers, outliers)}
     return Section(
         name="outliers",
         title="Outlier detection",
-        headline=(
-            f"outliers by {detector.name}: {alarms / len(test):.2%} false alarms on {len(test)} test images,"
-            f" {detector.described()}; worst of {len(rows)} sets: {worst['set']}, AUROC"
-            f" {worst['auroc']:.4f}, {worst['detection_rate']:.1%} detected"
-            + "".join(f"; {name} left out: {why}" for name, why in screening.skipped.items())
-        ),
-        results={
-            "score": detector.name,
-            "threshold_rule": detector.rule,
-            "alpha": None if thresholds.find(detector.rule).searches else detector.alpha,
-            "threshold": detector.threshold.high,
-            "threshold_low": None if np.isinf(detector.threshold.low) else detector.threshold.low,
-            "false_alarm_rate": alarms / len(test),
-            "worst": worst["set"],
-            "sets": {row["set"]: {key: value for key, value in row.items() if key != "set"} for row in rows},
-            "scores": {name: {each: auroc(normal[name], odd[each][name]) for each in odd} for name in fitted},
-            "skipped": dict(screening.skipped),
-        },
-        figures={
-            "outliers": (
-                "Of each set the images that are hardest to tell (left, by the score) and the easiest",
-                extremes_figure(sets, ours),
-            ),
-            "outliers_scores": (
-                f"The score {detector.name} of test images (blue) and of each set (red), and the threshold",
-                histograms(
-                    normal[detector.name], shown, [detector.threshold.low, detector.threshold.high], detector.name
-                ),
-            ),
-            "outliers_curves": ("ROC and precision-recall curves", curves_figure(normal[detector.name], shown)),
-        },
+        headline=_make_headline(data, results, len(test_images)),
+        results=results,
+        figures=_make_figures(detector, sets, detector_inliers, detector_outliers),
         tables={
             "outliers": rows,
-            "outliers_scores": score_rows(normal, odd),
-            "outliers_warnings": warning_rows(normal, odd),
-            "outliers_thresholds": searched,
-            "outliers_thresholds_brief": [brief(row) for row in searched],
-            "outliers_promise": promise_rows(detector, normal[detector.name]),
-            "outliers_skipped": [{"set": name, "why": why} for name, why in screening.skipped.items()],
+            "outliers_scores": _score_rows(results["scores"]),
+            "outliers_warnings": _warning_rows(results["scores"]),
+            "outliers_thresholds": make_threshold_rows(
+                detector, detector_inliers, detector_outliers, data.ood_datasets
+            ),
+            "outliers_guarantee": make_guarantee_rows(detector, detector_inliers),
+            "outliers_skipped": [{"set": name, "reason": reason} for name, reason in data.skipped.items()],
         },
-        shown=SHOWN,
+        visible_tables=CAPTIONS,
     )
 
 
-def outlier_sets(screening: Screening, test: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the images of every set by name, uint8 [n, h, w, c]; sets that are made are made of test images."""
-    chosen = test[np.linspace(0, len(test) - 1, min(screening.images, len(test))).round().astype(int)]
-    made = {name: panel.make(name, chosen, screening.seed) for name in panel.OUTLIERS}
-    left_out = {} if screening.left_out is None else {LEFT_OUT: screening.left_out}
-    return {name: images for name, images in (left_out | dict(screening.labelled) | made).items() if len(images)}
+def collect_outlier_sets(context: EvalContext) -> dict[str, np.ndarray]:
+    """Returns the images of every set that is not empty, uint8 `[n, height, width, channels]` by name."""
+    data, test_images = context.outlier_data, context.load("test")[0]
+    images = test_images[evenly_spaced(len(test_images), data.max_outliers_per_set)]
+    excluded = {} if data.excluded is None else {HELD_OUT_CLASSES: data.excluded}
+    synthetic = {name: outlier_sets.make_outliers(name, images, context.seed) for name in outlier_sets.OUTLIERS}
+    return {name: images for name, images in (excluded | dict(data.ood_datasets) | synthetic).items() if len(images)}
 
 
-def fit_all(detector: Detector, train: np.ndarray) -> dict[str, scores.Score]:
-    """Returns every score that the model allows, fitted to training images; the detector's own is there already."""
+def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, scores.Score]:
+    """Returns the detector's score and all others that the model allows, fitted to training images, by name."""
     has_latents = hasattr(detector.model, "encode")
-    names = [name for name, score in scores.SCORES.items() if has_latents or not score.needs_latents]
-    fitted = {name: detector.score if name == detector.name else scores.find(name)() for name in names}
-    for name, score in fitted.items():
-        if name != detector.name:
-            score.fit(train, detector.passes)
+    fitted = {}
+    for name, score in scores.SCORES.items():
+        if name == detector.score_name:
+            fitted[name] = detector.score
+        elif has_latents or not score.needs_latents:
+            fitted[name] = score()
+            fitted[name].fit(train_images, detector.forward_batches)
     return fitted
 
 
-def scores_of(fitted: Mapping[str, scores.Score], detector: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns images' scores by name, each [n], from one pass of the model."""
-    parts = [{name: score(passed) for name, score in fitted.items()} for passed in detector.passes(images)]
-    return {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in fitted}
+def compute_scores(fitted: Mapping[str, scores.Score], detector: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns each score of images, float64 `[n]` by name, from one pass through the model."""
+    batches = [{name: score(outputs) for name, score in fitted.items()} for outputs in detector.forward_batches(images)]
+    return {name: np.concatenate([batch[name] for batch in batches]).astype(np.float64) for name in fitted}
 
 
-def auroc(normal: np.ndarray, odd: np.ndarray) -> float:
-    """Returns the probability that an outlier has the larger score than a normal image; ties count half."""
-    return float(roc_auc_score(*_labelled(normal, odd)))
+def auroc(inliers: np.ndarray, outliers: np.ndarray) -> float:
+    """Returns the probability that an outlier has a larger score than an inlier; ties count half."""
+    return float(roc_auc_score(*binary_labels_and_scores(inliers, outliers)))
 
 
-def set_row(name: str, normal: np.ndarray, odd: np.ndarray, threshold: Threshold) -> Row:
-    """Returns what is reported of a set, by the scores of normal images [n] and of its own [m]."""
+def make_set_row(name: str, inliers: np.ndarray, outliers: np.ndarray, threshold: Threshold) -> Row:
+    """Returns the metrics of a set of outliers.
+
+    Args:
+      name: Of the set.
+      inliers: Scores `[n]` of test images.
+      outliers: Scores `[m]` of the set.
+      threshold: Of the detector.
+
+    Returns:
+      set; num_images; auroc; aupr, the average precision, which depends on n and m; fpr_at_95_tpr, the fraction of test
+      images that are above the threshold which 95% of the outliers are above; tpr, by the detector's threshold.
+    """
     return {
         "set": name,
-        "n": len(odd),
-        "auroc": auroc(normal, odd),
-        "aupr": float(average_precision_score(*_labelled(normal, odd))),
-        "fpr95": float(np.mean(normal >= np.quantile(odd, 0.05, method="lower"))),
-        "detection_rate": float(np.mean(~threshold.belongs(odd))),
+        "num_images": len(outliers),
+        "auroc": auroc(inliers, outliers),
+        "aupr": float(average_precision_score(*binary_labels_and_scores(inliers, outliers))),
+        "fpr_at_95_tpr": float(np.mean(inliers >= np.quantile(outliers, 0.05, method="lower"))),
+        "tpr": float(np.mean(~threshold.is_inlier(outliers))),
     }
 
 
-def score_rows(normal: Mapping[str, np.ndarray], odd: Mapping[str, Mapping[str, np.ndarray]]) -> list[Row]:
-    """Returns a row a set, and one for the worst, with the AUROC of every score."""
-    found = {name: {key: auroc(normal[key], values[key]) for key in normal} for name, values in odd.items()}
-    found["worst"] = {key: min(row[key] for row in found.values()) for key in normal}
-    return [{"set": name} | {key: f"{value:.4f}" for key, value in row.items()} for name, row in found.items()]
+def _set_rows(data: OutlierEvalData, inliers: SetScores, outliers: Mapping[str, SetScores]) -> list[Row]:
+    """Returns the metrics of every set."""
+    detector, median_mse = data.detector, np.median(inliers["mse"])
+    needs_outliers = get_threshold_method(detector.method).needs_outliers
+    rows = []
+    for name, by_score in outliers.items():
+        # The threshold was fitted to the other half.
+        half = slice(1, None, 2) if needs_outliers and name in data.ood_datasets else slice(None)
+        row = make_set_row(name, inliers[detector.score_name], by_score[detector.score_name][half], detector.threshold)
+        rows.append(row | {"frac_mse_below_inlier_median": float(np.mean(by_score["mse"] < median_mse))})
+    return rows
 
 
-def warning_rows(normal: Mapping[str, np.ndarray], odd: Mapping[str, Mapping[str, np.ndarray]]) -> list[Row]:
-    """Returns a row for each score and set where outliers look more normal than normal images do."""
-    found = {(key, name): auroc(normal[key], values[key]) for name, values in odd.items() for key in normal}
+def _make_results(data: OutlierEvalData, inliers: np.ndarray, rows: Sequence[Row]) -> Row:
+    detector = data.detector
+    return {
+        "score": detector.score_name,
+        **describe_threshold(detector.method, detector.alpha, detector.threshold),
+        "fpr": float(np.mean(~detector.threshold.is_inlier(inliers))),
+        "worst_set": min(rows, key=lambda row: row["auroc"])["set"],
+        "sets": {row["set"]: {key: value for key, value in row.items() if key != "set"} for row in rows},
+        "skipped": dict(data.skipped),
+    }
+
+
+def _make_headline(data: OutlierEvalData, results: Row, num_images: int) -> str:
+    worst = results["sets"][results["worst_set"]]
+    return (
+        f"outliers: FPR {results['fpr']:.2%} on {num_images} test images by the {data.detector}; worst of"
+        f" {len(results['sets'])} sets: {results['worst_set']}, AUROC {worst['auroc']:.4f}, TPR {worst['tpr']:.1%}"
+        + "".join(f"; skipped {name}: {reason}" for name, reason in data.skipped.items())
+    )
+
+
+def _auroc_by_score(inliers: SetScores, outliers: Mapping[str, SetScores]) -> dict[str, dict[str, float]]:
+    """Returns the AUROC of each score on each set."""
+    return {
+        score: {name: auroc(values, by_score[score]) for name, by_score in outliers.items()}
+        for score, values in inliers.items()
+    }
+
+
+def _score_rows(aurocs: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """Returns a row per set, and one for the worst set, with the AUROC of each score."""
+    columns = {score: dict(by_set) | {"worst": min(by_set.values())} for score, by_set in aurocs.items()}
+    sets = next(iter(columns.values()))
+    return [{"set": name} | {score: f"{by_set[name]:.4f}" for score, by_set in columns.items()} for name in sets]
+
+
+def _warning_rows(aurocs: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """Returns a row for each score and set whose outliers have smaller scores than test images."""
     return [
-        {"score": key, "set": name, "auroc": value, "two_sided": scores.SCORES[key].two_sided}
-        for (key, name), value in found.items()
+        {"score": score, "set": name, "auroc": value, "two_sided": scores.SCORES[score].two_sided}
+        for score, by_set in aurocs.items()
+        for name, value in by_set.items()
         if value < 0.5
     ]
 
 
-def threshold_rows(
-    detector: Detector, normal: np.ndarray, odd: Mapping[str, np.ndarray], labelled: Mapping[str, np.ndarray]
-) -> list[Row]:
-    """Returns a row a rule: where it puts the threshold and the rates that it really gave on test images.
-
-    Outliers of other data sets are cut in two: every other one, from the first, is searched, the rest is reported.
-    """
-    searched = np.concatenate([np.zeros(0), *(odd[name][::2] for name in labelled)])
-    reported = np.concatenate([np.zeros(0), *(odd[name][1::2] for name in labelled)])
-    rows = []
-    for rule, kind in thresholds.THRESHOLDS.items():
-        if kind.searches and not len(searched):
-            continue
-        two_sided = detector.score.two_sided
-        found = thresholds.search(rule, detector.calibration, searched, detector.alpha, two_sided)
-        row = {
-            "threshold": rule,
-            "alpha": None if kind.searches else detector.alpha,
-            "belongs_from": None if np.isinf(found.low) else found.low,
-            "belongs_to": found.high,
-        }
-        for what, values in {"false_alarm": normal, "detection": reported}.items():
-            count = int(np.sum(~found.belongs(values)))
-            low, high = thresholds.interval(count, len(values)) if len(values) else (None, None)
-            rate = count / len(values) if len(values) else None
-            row |= {f"{what}_rate": rate, f"{what}_least": low, f"{what}_most": high}
-        rows.append(row)
-    return rows
-
-
-def brief(row: Row) -> Row:
-    """Returns a threshold's row with each rate and its interval in one text."""
-
-    def rate(what: str) -> str:
-        found, least, most = (row[f"{what}_{part}"] for part in ("rate", "least", "most"))
-        return "" if found is None else f"{found:.2%} ({least:.2%} to {most:.2%})"
-
-    low = "" if row["belongs_from"] is None else f"{row['belongs_from']:.4g} to "
+def _make_figures(
+    detector: Detector, sets: Mapping[str, np.ndarray], inliers: np.ndarray, outliers: SetScores
+) -> dict[str, tuple[str, Figure]]:
+    several = {_short_name(name): values for name, values in outliers.items() if len(values) > 1}
+    limits = [detector.threshold.low, detector.threshold.high]
     return {
-        "threshold": row["threshold"],
-        "belongs": f"{low}{row['belongs_to']:.4g}",
-        "false alarms": rate("false_alarm"),
-        "detected": rate("detection"),
+        "outliers": ("The hardest and the easiest outliers of each set, by the score", _draw_extremes(sets, outliers)),
+        "outliers_scores": (
+            f"The score {detector.score_name} of test images (blue) and of each set (red), and the threshold",
+            score_histograms(inliers, several, limits, detector.score_name),
+        ),
+        "outliers_curves": ("ROC and precision-recall curves", _draw_curves(inliers, several)),
     }
 
 
-def promise_rows(detector: Detector, normal: np.ndarray) -> list[Row]:
-    """Returns a row for each alpha: what the law of false alarms allows, and what the test split gave."""
-    rows, count, two_sided = [], len(detector.calibration), detector.score.two_sided
-    for alpha in sorted({*ALPHAS, detector.alpha}):
-        if alpha < thresholds.least_alpha(min(count, len(normal) // 2), two_sided):
-            continue
-        found = thresholds.search("conformal", detector.calibration, np.zeros(0), alpha, two_sided)
-        low, high = thresholds.false_alarm_law(count, alpha, len(normal), two_sided).interval(0.99)
-        rows.append(
-            {
-                "alpha": alpha,
-                "test_rate": float(np.mean(~found.belongs(normal))),
-                "least": low / len(normal),
-                "most": high / len(normal),
-                "halves_inside": halves_inside(normal, alpha, two_sided),
-            }
-        )
-    return rows
-
-
-def halves_inside(pool: np.ndarray, alpha: float, two_sided: bool) -> float:
-    """Returns in which share of random cuts of scores into halves the false alarms keep to the law's 99% interval."""
-    half, random = len(pool) // 2, np.random.default_rng(0)
-    low, high = thresholds.false_alarm_law(half, alpha, len(pool) - half, two_sided).interval(0.99)
-    inside = 0
-    for _ in range(HALVES):
-        mixed = random.permutation(pool)
-        found = thresholds.search("conformal", mixed[:half], np.zeros(0), alpha, two_sided)
-        inside += low <= np.sum(~found.belongs(mixed[half:])) <= high
-    return inside / HALVES
-
-
-def extremes_figure(sets: Mapping[str, np.ndarray], ours: Mapping[str, np.ndarray]) -> Figure:
-    """Draws of each set the images with the smallest scores, and those with the largest, the easiest of all last."""
-    pictures = {}
+def _draw_extremes(sets: Mapping[str, np.ndarray], outliers: SetScores) -> Figure:
+    """Draws the images of each set with the smallest scores, hardest first, and with the largest, easiest first."""
+    rows = {}
     for name, images in sets.items():
-        order = np.argsort(ours[name], kind="stable")
-        count = min(EXTREMES, len(order) // 2) if len(order) > 1 else 1
-        hardest = {f"hard {number + 1}": images[at] / 255 for number, at in enumerate(order[:count])}
-        easiest = {f"easy {number + 1}": images[at] / 255 for number, at in enumerate(order[::-1][:count])}
-        pictures[_short(name)] = hardest | (easiest if len(order) > 1 else {})
-    columns = [f"{kind} {number + 1}" for kind in ("hard", "easy") for number in range(EXTREMES)]
-    return gallery(pictures, columns)
+        order = np.argsort(outliers[name], kind="stable")
+        count = min(NUM_EXTREMES, len(order) // 2) if len(order) > 1 else 1
+        missing = [None] * (NUM_EXTREMES - count)
+        hardest, easiest = ([images[index] / 255 for index in indices[:count]] for indices in (order, order[::-1]))
+        rows[_short_name(name)] = [*hardest, *missing, *(easiest if len(order) > 1 else [None]), *missing]
+    columns = [f"{kind}\n{number + 1}" for kind in ("hard", "easy") for number in range(NUM_EXTREMES)]
+    return image_table(rows, columns, cell_inches=0.95)
 
 
-def curves_figure(normal: np.ndarray, odd: Mapping[str, np.ndarray]) -> Figure:
-    """Draws detection rate against false alarms, and precision against detection rate, for each set."""
-    roc, precision = {}, {}
-    for name, values in odd.items():
-        false_alarms, detections, _ = roc_curve(*_labelled(normal, values))
-        precisions, recalls, _ = precision_recall_curve(*_labelled(normal, values))
-        roc[name] = np.stack([false_alarms, detections], axis=1)
-        precision[name] = np.stack([recalls, precisions], axis=1)
-    return panels({("false-alarm rate", "detection rate"): roc, ("detection rate", "precision"): precision})
+def _draw_curves(inliers: np.ndarray, outliers: SetScores) -> Figure:
+    """Draws the ROC curve and the precision-recall curve of each set."""
+    roc, precision_recall = {}, {}
+    for name, values in outliers.items():
+        labels_and_scores = binary_labels_and_scores(inliers, values)
+        fpr, tpr, _ = roc_curve(*labels_and_scores)
+        precision, recall, _ = precision_recall_curve(*labels_and_scores)
+        roc[name], precision_recall[name] = np.stack([fpr, tpr], axis=1), np.stack([recall, precision], axis=1)
+    return rate_curves({("FPR", "TPR"): roc, ("recall", "precision"): precision_recall})
 
 
-def _short(name: str) -> str:
-    kind, colon, rest = name.partition(":")
-    return rest.rstrip("/").rsplit("/", 1)[-1] if colon and kind == "folder" else name
-
-
-def _labelled(normal: np.ndarray, odd: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    return np.repeat([0, 1], [len(normal), len(odd)]), np.concatenate([normal, odd])
+def _short_name(name: str) -> str:
+    """Returns the last folder of a 'folder:PATH', any other name as it is."""
+    return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith("folder:") else name

@@ -1,46 +1,50 @@
-"""Reconstruction: a clean image squeezed into its latent vector and back, and what was lost on the way."""
+"""Reconstruction: clean images are encoded into latent vectors and decoded again."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from cae.report.figures import bars, display
-from cae.report.page import Row, Section
-from cae.tasks.subject import Subject, captions, chosen, examples, measure, rows_by_class
+from cae.report.charts import bar_chart
+from cae.report.figures import example_rows
+from cae.report.report import Row, Section
+from cae.tasks.context import EvalContext, class_labels, example_indices, get_examples, measure, rows_by_class
 
 
-def run(subject: Subject) -> Section:
-    """Measures the model's outputs for clean test images, over all of them and for each class."""
-    qualities = measure(subject, None)
-    overall = {name: float(values.mean(dtype="float64")) for name, values in qualities.items()}
-    by_class = rows_by_class(subject, qualities)
-    positions = chosen(subject)
-    shown = examples(subject, None, positions)
-    columns = {"input": shown["image"], "output": shown["output"]}
-    caption = "Test images, what the model made of them, and the latent vectors in between"
-    figures = {"reconstruct": (caption, display(columns, shown["latent"], captions(subject, positions)))}
+def run(context: EvalContext) -> Section:
+    """Evaluates the model's outputs for clean test images, over all of them and for each class."""
+    metrics = measure(context, None)
+    means = {name: float(values.mean(dtype="float64")) for name, values in metrics.items()}
+    by_class = rows_by_class(context, metrics)
+    indices = example_indices(context)
+    examples = get_examples(context, None, indices)
+    columns = {"input": examples["image"], "output": examples["output"]}
+    figure = example_rows(columns, examples["latent"], class_labels(context, indices))
+    figures = {"reconstruct": ("Test images, their reconstructions and their latent vectors", figure)}
     if by_class:
-        errors = {row["class"]: row["mse"] for row in by_class}
-        figures["errors_by_class"] = ("Mean squared error of each class", bars(errors, "MSE"))
+        mse_by_class = {row["class"]: row["mse"] for row in by_class}
+        figures["mse_by_class"] = ("Mean squared error of each class", bar_chart(mse_by_class, "MSE"))
     return Section(
         name="reconstruct",
         title="Reconstruction",
         headline=(
-            f"reconstruct clean images: test MSE {overall['mse']:.5f}, PSNR {overall['psnr']:.2f} dB, SSIM"
-            f" {overall['ssim']:.3f}"
+            f"reconstruct clean images: test MSE {means['mse']:.5f}, PSNR {means['psnr']:.2f} dB, SSIM"
+            f" {means['ssim']:.3f}"
         ),
-        results=overall | {"images": len(qualities["mse"]), "by_class": by_class},
+        results=means | {"num_images": len(metrics["mse"]), "by_class": by_class},
         figures=figures,
-        tables={"reconstruct_by_class": by_class, "latents": latent_rows(subject, positions, shown["latent"])},
-        shown={"reconstruct_by_class": "The same, class by class"} if by_class else {},
+        tables={
+            "reconstruct_by_class": by_class,
+            "reconstruct_latents": latent_rows(context, indices, examples["latent"]),
+        },
+        visible_tables={"reconstruct_by_class": "Reconstruction by class"},
     )
 
 
-def latent_rows(subject: Subject, positions: Sequence[int], latents: np.ndarray) -> list[Row]:
-    """Returns a row for each example that is shown: its position in the test split, its class, its latent vector."""
-    _, labels = subject.read("test")
+def latent_rows(context: EvalContext, indices: Sequence[int], latents: np.ndarray) -> list[Row]:
+    """Returns a row per example: its index in the test split, its class and its latent vector."""
+    _, labels = context.load("test")
     return [
-        {"image": int(number), "class": int(labels[number])}
-        | {f"latent_{position}": round(value, 6) for position, value in enumerate(latent.tolist())}
-        for number, latent in zip(positions, latents.astype(np.float64))
+        {"image": int(index), "class": int(labels[index])}
+        | {f"latent_{dimension}": round(value, 6) for dimension, value in enumerate(latent.tolist())}
+        for index, latent in zip(indices, latents.astype(np.float64))
     ]

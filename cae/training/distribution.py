@@ -1,126 +1,117 @@
-"""One device or many, one machine or many: the only place that knows how replicas are made and work together."""
+"""Strategies, per-replica batches and exact sums: the only module that depends on `tf.distribute`.
 
-import contextlib
-import os
+A step computes the same on 1, 2 and 4 replicas, to the last bit. To this end the global batch is divided into the same
+microbatches however many replicas there are, and their gradients are accumulated in float64, in which float32 values
+have the same sum in any order.
+"""
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import psutil
 import tensorflow as tf
 
-from cae import cluster
+from cae import runtime
 
 Batch = dict[str, tf.Tensor]
 
-PARTS = 4
-"""Into how many parts a batch is cut on processors: 1, 2 and 4 replicas then compute the same."""
+NUM_MICROBATCHES = 4
+"""Microbatches of a global batch on CPUs."""
+
+
+# --- Strategies -------------------------------------------------------------------------------------------------------
 
 
 def make_strategy(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
-    """Returns where training runs: 'single' is one device, 'mirrored' a replica on each, 'auto' mirrored on many GPUs.
+    """Returns the strategy of that name; must be called before any other use of TensorFlow.
 
-    Mirrored takes every GPU, or else every logical CPU, of which it makes as many as said. 'multiworker' does the same
-    on every machine that TF_CONFIG names, and waits for all of them. To be called before anything else of TensorFlow
-    runs.
+    Args:
+      name: The value of --distribution_strategy: 'one_device'; 'mirrored', a replica on every GPU, or else on every
+        logical CPU; 'auto', which is mirrored where there are several GPUs; 'multi_worker_mirrored', the same on every
+        worker in TF_CONFIG, all of which it waits for.
+      logical_cpus: Number of logical CPU devices to create.
     """
     if logical_cpus > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
-        _share_out_processors()
+        runtime.configure_thread_pools(NUM_MICROBATCHES)
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)  # Others may want a share of the card.
-    if name == "multiworker":
-        cluster.read()
+        tf.config.experimental.set_memory_growth(gpu, True)  # Other processes may use the GPU as well.
+    if name == runtime.MULTI_WORKER:
+        runtime.parse_tf_config()
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         kind = "GPU" if gpus and logical_cpus == 1 else "CPU"
-        devices = [device.name for device in tf.config.list_logical_devices(kind)]
-        return tf.distribute.MirroredStrategy(devices)
+        return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
     return tf.distribute.get_strategy()
 
 
-def _share_out_processors() -> None:
-    """Has parts of a batch computed side by side, each by processors of its own.
-
-    All processors at one part after the other wait for each other at every layer. What the environment says is left as
-    it is, and so are threads that run already.
-    """
-    if {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"} & os.environ.keys():
-        return
-    processors = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count()
-    abreast = min(PARTS, processors)
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_inter_op_parallelism_threads(abreast)
-        tf.config.threading.set_intra_op_parallelism_threads(-(-processors // abreast))
-
-
-def is_on_several_machines(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether other processes take part, without which nothing goes on."""
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether several processes train together."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether this process is the one of all machines that writes."""
+    """Returns whether this process is the one that writes the run's files."""
     return strategy.cluster_resolver is None or strategy.cluster_resolver.task_id in (0, None)
 
 
-def shared_out(
-    strategy: tf.distribute.Strategy, batches: tf.data.Dataset, *, endless: bool = False
-) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Returns batches as `strategy.run` takes them: each replica sees its part of every batch, and no other.
+# --- Batches ----------------------------------------------------------------------------------------------------------
 
-    Replica r of n has the r-th of n even parts, whatever machine it is on; where a batch can't be cut evenly, the last
-    parts are smaller, and may be empty. endless: more batches than are asked for, so that nobody has to ask whether
-    there is another one.
+
+def distribute_dataset(
+    strategy: tf.distribute.Strategy, batches: tf.data.Dataset, *, infinite: bool = False
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Returns the batches for `strategy.run`: of n replicas the r-th gets the r-th slice of every global batch.
+
+    Where a batch is not divisible, the last slices are smaller and may be empty. `experimental_distribute_dataset` does
+    the same for one worker, but with several workers each gets the whole data set.
+
+    Args:
+      strategy: What the batches are for.
+      batches: Global batches.
+      infinite: Whether the caller stops before the end; then replicas need not agree at every step whether there
+        is another batch.
     """
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
+    num_replicas = strategy.num_replicas_in_sync
+    if num_replicas == 1:
         return batches
 
-    def parts(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        here = replicas // context.num_input_pipelines
-        first = context.input_pipeline_id * here
+    def make_shards(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        local_replicas = num_replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * local_replicas
 
-        def parts_here(batch: Batch) -> tf.data.Dataset:
-            return tf.data.Dataset.range(first, first + here).map(lambda replica: _part(batch, replica, replicas))
+        def shard(batch: Batch) -> tf.data.Dataset:
+            replicas = tf.data.Dataset.range(first, first + local_replicas)
+            return replicas.map(lambda replica: _shard_batch(batch, replica, num_replicas))
 
-        cut = batches.flat_map(parts_here)
-        # Where the end is known to exist, every step asks all machines whether it has come.
-        return (cut.repeat() if endless else cut).prefetch(2 * here)
+        shards = batches.flat_map(shard)
+        return (shards.repeat() if infinite else shards).prefetch(2 * local_replicas)
 
-    return strategy.distribute_datasets_from_function(parts)
-
-
-def _part(batch: Batch, replica: tf.Tensor, replicas: int) -> Batch:
-    def cut(values: tf.Tensor) -> tf.Tensor:
-        known = values.shape[0]
-        if known is not None and known % replicas == 0:
-            start, size = replica * (known // replicas), known // replicas
-        else:
-            total = tf.shape(values, tf.int64)[0]
-            even = -(-total // replicas)
-            start = tf.minimum(replica * even, total)
-            size = tf.minimum(even, total - start)
-        return tf.slice(values, [start] + [0] * (values.shape.rank - 1), [size, *values.shape[1:]])
-
-    return {name: cut(values) for name, values in batch.items()}
+    return strategy.distribute_datasets_from_function(make_shards)
 
 
-def summed(
-    strategy: tf.distribute.Strategy, step: Callable[..., tf.Tensor], batch: Batch, *same: tf.Tensor
-) -> tf.Tensor:
-    """Returns what `step(batch, *same)` gives, summed over the replicas, each of which sees its part of the batch."""
-    return strategy.reduce("SUM", strategy.run(step, args=(batch, *same)), axis=None)
+def _shard_batch(batch: Batch, replica: tf.Tensor, num_replicas: int) -> Batch:
+    def shard(values: tf.Tensor) -> tf.Tensor:
+        size, remainder = divmod(values.shape[0] or 1, num_replicas)
+        if not remainder:  # The size of the slice is known when the graph is traced.
+            return tf.ensure_shape(values[replica * size : (replica + 1) * size], [size, *values.shape[1:]])
+        size = -(-tf.shape(values, tf.int64)[0] // num_replicas)
+        return values[replica * size : (replica + 1) * size]
+
+    return {name: shard(values) for name, values in batch.items()}
 
 
-def parts_of_batch(strategy: tf.distribute.Strategy, images: int) -> int:
-    """Returns into how many equal parts a global batch is cut, each of which is some replica's: a multiple of those.
+# --- Microbatches -----------------------------------------------------------------------------------------------------
 
-    On processors it is `PARTS` where that is possible, so that one device computes just what several do; it takes no
-    longer there. GPUs are the slower the less they are given at once: each has one part.
+
+def num_microbatches(strategy: tf.distribute.Strategy, global_batch_size: int) -> int:
+    """Returns the number of equal microbatches of a global batch, a multiple of the number of replicas.
+
+    On CPUs it is `NUM_MICROBATCHES` where the batch is divisible: four replicas then compute what one does, and one
+    takes no longer for it. On GPUs each replica has one, since smaller batches are slower there.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas > 1:
@@ -129,70 +120,101 @@ def parts_of_batch(strategy: tf.distribute.Strategy, images: int) -> int:
         on_gpus = bool(tf.config.list_logical_devices("GPU"))
     if on_gpus:
         return replicas
-    return max((n for n in range(replicas, PARTS + 1, replicas) if images % n == 0), default=replicas)
+    choices = range(replicas, NUM_MICROBATCHES + 1, replicas)
+    return max((number for number in choices if global_batch_size % number == 0), default=replicas)
 
 
-def summed_over_parts(batch: Batch, parts: int, compute: Callable[[Batch, tf.Tensor], Any]) -> Any:
-    """Returns the float64 sums of what `compute(part, its number)` gives for the parts of a replica's share.
+def accumulate_microbatches(batch: Batch, count: int, compute: Callable[[Batch, tf.Tensor], Any]) -> Any:
+    """Returns the sums of `compute(microbatch, index)` over the microbatches of a replica's batch.
 
-    parts: how many the shares of all replicas have together.
+    This is gradient accumulation, in float64: a few float32 values then add up to the same in any order, so that the
+    result does not depend on which replica computes which microbatch.
+
+    Args:
+      batch: The replica's slice of the global batch.
+      count: Number of microbatches in the global batch.
+      compute: Returns a nested structure of tensors; the index counts over all replicas.
     """
     context = tf.distribute.get_replica_context()
-    here = parts // context.num_replicas_in_sync
-    first = context.replica_id_in_sync_group * here
-    if here == 1:
-        return tf.nest.map_structure(lambda each: tf.cast(each, tf.float64), compute(batch, first))
-    pieces = {name: tf.reshape(each, [here, -1, *each.shape[1:]]) for name, each in batch.items()}
+    local_count = count // context.num_replicas_in_sync
+    first = context.replica_id_in_sync_group * local_count
+    if local_count == 1:
+        return tf.nest.map_structure(lambda value: tf.cast(value, tf.float64), compute(batch, first))
+    microbatches = {name: tf.reshape(values, [local_count, -1, *values.shape[1:]]) for name, values in batch.items()}
 
-    def computed(number: tf.Tensor | int) -> Any:
-        found = compute({name: each[number] for name, each in pieces.items()}, first + number)
-        return tf.nest.map_structure(lambda each: tf.cast(each, tf.float64), found)
+    def compute_in_float64(index: tf.Tensor) -> Any:
+        values = compute({name: each[index] for name, each in microbatches.items()}, first + index)
+        return tf.nest.map_structure(lambda value: tf.cast(value, tf.float64), values)
 
-    def add(number: tf.Tensor, sums: Any) -> tuple[tf.Tensor, Any]:
-        return number + 1, tf.nest.map_structure(tf.add, sums, computed(number))
+    def add(index: tf.Tensor, sums: Any) -> tuple[tf.Tensor, Any]:
+        return index + 1, tf.nest.map_structure(tf.add, sums, compute_in_float64(index))
 
-    _, sums = tf.while_loop(lambda number, _: number < here, add, (tf.constant(1), computed(0)))
+    _, sums = tf.while_loop(
+        lambda index, _: index < local_count, add, (tf.constant(1), compute_in_float64(tf.constant(0)))
+    )
     return sums
 
 
-def summed_over_replicas(values: Any) -> Any:
-    """Returns tensors summed over all replicas, the same on each of them."""
+# --- Sums over replicas and workers -----------------------------------------------------------------------------------
+
+
+def run_and_reduce_sum(strategy: tf.distribute.Strategy, fn: Callable[..., Any], *args: Any) -> Any:
+    """Runs `fn` on every replica and sums its results over the replicas, in float64.
+
+    Args:
+      strategy: What `fn` runs under.
+      fn: Returns a nested structure of scalars. They are reduced in one all-reduce, each of which costs several workers
+        a round trip.
+      *args: The arguments of `fn`, as `strategy.run` takes them.
+    """
+    structures = []
+
+    def run_and_stack(*args: Any) -> tf.Tensor:
+        structures.append(fn(*args))
+        return tf.stack([tf.cast(value, tf.float64) for value in tf.nest.flatten(structures[-1])])
+
+    sums = strategy.reduce("SUM", strategy.run(run_and_stack, args=args), axis=None)
+    return tf.nest.pack_sequence_as(structures[-1], tf.unstack(sums))
+
+
+def all_reduce_sum(values: Any) -> Any:
+    """Returns tensors summed over all replicas, in a replica context."""
     return tf.distribute.get_replica_context().all_reduce("SUM", values)
 
 
-def apply_where(
-    good: tf.Tensor,
+def apply_if_finite(
+    finite: tf.Tensor,
     optimizer: keras.optimizers.Optimizer,
     gradients: Sequence[tf.Tensor],
     variables: Sequence[keras.Variable],
 ) -> None:
-    """Applies gradients that are the same on all replicas where `good`; else changes nothing.
+    """Applies gradients that are the same on all replicas where `finite`; changes nothing otherwise.
 
-    With loss scaling Keras finds out by itself, and halves the scale instead.
+    A `LossScaleOptimizer` checks that by itself, and halves its scale.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer.apply(gradients, variables)
         return
 
-    def on_all(strategy: tf.distribute.Strategy, good: tf.Tensor, gradients: list, variables: list) -> None:
+    def apply_on_all(strategy: tf.distribute.Strategy, finite: tf.Tensor, gradients: list, variables: list) -> None:
         def apply() -> None:
             strategy.extended.call_for_each_replica(optimizer.apply, args=(gradients, variables))
 
-        tf.cond(strategy.experimental_local_results(good)[0], apply, lambda: None)
+        tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: None)
 
-    # Keras meets the other replicas in an update, which none can do inside of a condition of its own.
+    # Keras calls `merge_call` in an update, which is not allowed within a replica's `tf.cond`.
     context = tf.distribute.get_replica_context()
-    context.merge_call(on_all, args=(good, list(gradients), list(variables)))
+    context.merge_call(apply_on_all, args=(finite, list(gradients), list(variables)))
 
 
-def make_sum_over_workers(strategy: tf.distribute.Strategy) -> Callable[[Sequence[float]], list[float]]:
-    """Returns a function that sums numbers over the processes of all machines, which all have to call it."""
-    if not is_on_several_machines(strategy):
+def make_cross_worker_sum(strategy: tf.distribute.Strategy) -> Callable[[Sequence[float]], list[float]]:
+    """Returns a function that sums values over all workers, each of which has to call it."""
+    if not is_multi_worker(strategy):
         return list
-    here = len(strategy.extended.worker_devices)
+    local_replicas = len(strategy.extended.worker_devices)
 
     @tf.function
-    def total(values: tf.Tensor) -> tf.Tensor:
-        return strategy.reduce("SUM", strategy.run(lambda: values / here), axis=None)
+    def cross_worker_sum(values: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(lambda: values / local_replicas), axis=None)
 
-    return lambda values: total(tf.constant(values, tf.float64)).numpy().tolist()
+    return lambda values: cross_worker_sum(tf.constant(values, tf.float64)).numpy().tolist()

@@ -1,51 +1,118 @@
-"""What a model is fitted to do: reproduce images, and whatever else its settings ask for.
+"""What a model is trained to minimize. To add an objective, write a class with one method and name it in `OBJECTIVES`:
 
-To add one, write a module with a `differentiate` as `step.py` has one, and say here when it is taken.
+    class SparseReconstruction(Objective):
+        loss_names = ("loss", "reconstruction_loss", "sparsity_loss")
+
+        def losses(self, model, batch, rng=None, critic=None):
+            latents = model.encode(batch["input"])
+            output = model.decode(latents, training=rng is not None)
+            reconstruction_loss, sparsity_loss = self.loss_fn(batch["image"], output), tf.reduce_mean(abs(latents), 1)
+            loss = reconstruction_loss + 0.01 * sparsity_loss
+            losses = {"loss": loss, "reconstruction_loss": reconstruction_loss, "sparsity_loss": sparsity_loss}
+            return output, losses
+
+`train_step` does the rest: means over the global batch, loss scaling, gradients and updates.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from cae import models
 from cae.config import Config
-from cae.metrics import find_loss
-from cae.training import adversarial, step, variational
-from cae.training.state import State
-from cae.training.step import Batch, Gradients, Losses, Part
+from cae.metrics import get_loss
+from cae.models import get_model_spec
+from cae.models.base import GenerativeAutoencoder
+from cae.training.distribution import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    """What is minimised, and what of it is measured.
+class MicrobatchRng:
+    """Random values for the images of one microbatch.
 
-    differentiate: (state, part of a batch, seed [2], which part it is) to the part's share of the mean losses, by name,
-    'loss' being what is minimised, and of the gradients by which each player learns; parts: the names of the losses;
-    errors: (model, batch, output) to what images that are not trained on have of them without anything drawn, [batch]
-    by name; seed: of all that is drawn; compiled: whether XLA makes the code of `differentiate`.
+    Attributes:
+      seed: The step's seed, int64 [2].
+      index: Which microbatch of the global batch it is.
+      num_microbatches: Number of equal microbatches in the global batch.
+      global_batch_size: Number of images in the global batch.
     """
 
-    differentiate: Callable[[State, Batch, tf.Tensor, Part], tuple[Losses, list[Gradients]]]
-    parts: tuple[str, ...]
-    errors: Callable[[keras.Model, Batch, tf.Tensor], dict[str, tf.Tensor]]
-    seed: int
-    compiled: bool = False
+    seed: tf.Tensor
+    index: tf.Tensor | int
+    num_microbatches: int
+    global_batch_size: int
+
+    def sample(self, fn: Callable[..., tf.Tensor], *shape: int, **kwargs: Any) -> tf.Tensor:
+        """Returns [microbatch, *shape] by `fn`, such as `tf.random.stateless_normal`, given `kwargs`.
+
+        Values are sampled for the global batch and sliced: those of an image do not depend on the microbatches.
+        """
+        values = fn([self.global_batch_size, *shape], self.seed, **kwargs)
+        size = self.global_batch_size // self.num_microbatches
+        return tf.slice(values, [self.index * size] + [0] * len(shape), [size, *shape])
 
 
-def find(settings: Config) -> Objective:
-    """Returns the objective that the settings name."""
-    loss_of = find_loss(settings.loss)
-    if models.find(settings.model).has_prior:
-        chosen, options = variational, {"beta": settings.beta}
-        errors = functools.partial(variational.errors, loss_of=loss_of, beta=settings.beta)
-    elif settings.regularizer == "acai":
-        chosen, options = adversarial, {"weight": settings.regularizer_weight}
-        errors = functools.partial(step.errors, loss_of=loss_of)
-    else:
-        chosen, options = step, {}
-        errors = functools.partial(step.errors, loss_of=loss_of)
-    differentiate = functools.partial(chosen.differentiate, loss_of=loss_of, **options)
-    return Objective(differentiate, chosen.PARTS, errors, settings.seed, settings.jit_compile)
+class Objective:
+    """The base class of objectives; subclasses define `losses`.
+
+    Attributes:
+      loss_names: The names of the training losses.
+      trains: Which network's gradients are taken of which loss: 'model' and, where there is one, 'critic'.
+      loss_weights: Weights of the losses of which 'loss' is the weighted sum; empty where `losses` returns 'loss'.
+      loss_fn: The reconstruction loss of each image.
+      seed: The seed of all random values.
+      jit_compile: Whether losses and gradients are compiled by XLA.
+    """
+
+    loss_names: tuple[str, ...] = ("loss",)
+    trains: Mapping[str, str] = {"loss": "model"}
+    loss_weights: Mapping[str, float] = {}
+
+    def __init__(self, config: Config):
+        self.loss_fn = get_loss(config.loss)
+        self.seed, self.jit_compile = config.seed, config.jit_compile
+
+    def losses(
+        self, model: keras.Model, batch: Batch, rng: MicrobatchRng | None = None, critic: keras.Model | None = None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Computes the losses of each image.
+
+        Args:
+          model: The model.
+          batch: `image`, the target, and `input`: [batch, height, width, channels] in 0..1.
+          rng: Random values of a training step; None in an evaluation, which is deterministic.
+          critic: The second network of an objective that trains one.
+
+        Returns:
+          The output [batch, height, width, channels], and losses [batch] by name; in an evaluation 'loss' at least.
+        """
+        raise NotImplementedError
+
+
+class Reconstruction(Objective):
+    """Minimizes the reconstruction loss."""
+
+    def losses(
+        self, model: keras.Model, batch: Batch, rng: MicrobatchRng | None = None, critic: keras.Model | None = None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Computes the reconstruction loss of each image."""
+        output = model(batch["input"], training=rng is not None)
+        return output, {"loss": self.loss_fn(batch["image"], output)}
+
+
+OBJECTIVES = {
+    "reconstruction": ("cae.training.objectives", "Reconstruction"),
+    "acai": ("cae.training.acai", "ACAI"),
+    "vae": ("cae.training.vae", "EvidenceLowerBound"),
+}
+"""The module and the class of each objective."""
+
+
+def get_objective(config: Config) -> Objective:
+    """Returns the objective of a configuration, by its model and its regularizer."""
+    is_generative = issubclass(get_model_spec(config.model).model_class, GenerativeAutoencoder)
+    module, name = OBJECTIVES["vae" if is_generative else config.regularizer or "reconstruction"]
+    return getattr(importlib.import_module(module), name)(config)

@@ -1,36 +1,35 @@
-"""What several tests of data sets need: records that are written in this process, and small sets."""
+"""Fixtures for tests of data sets: conversion in this process, and small sets."""
 
-import functools
+import resource
 
 import pytest
 
-from cae.data import converted, lines, sources
+from cae.data import lines, record_cache
 
-in_a_process_of_its_own = converted._apart
+run_in_subprocess = record_cache.run_in_subprocess
 
 
 @pytest.fixture(autouse=True)
-def written_in_this_process(monkeypatch):
-    """Has converted data sets written in this process, without the seconds that another interpreter takes to start."""
-    monkeypatch.setattr(converted, "_apart", lambda work, *arguments: work(*arguments))
+def convert_in_process(monkeypatch):
+    """Converts data sets in this process, without the seconds that a new interpreter takes to start."""
+    monkeypatch.setattr(record_cache, "run_in_subprocess", lambda function, *arguments: function(*arguments))
 
 
 @pytest.fixture
-def written_apart(written_in_this_process, monkeypatch):
-    """Has converted data sets written in a process of its own, as in real use."""
-    monkeypatch.setattr(converted, "_apart", in_a_process_of_its_own)
-
-
-@pytest.fixture
-def digits_once(monkeypatch):
-    """Has the embedded digits of a size enlarged once for all tests of a process."""
-    monkeypatch.setattr(sources, "_digits", _digits)
-
-
-_digits = functools.cache(sources._digits)
+def convert_in_subprocess(convert_in_process, monkeypatch):
+    """Converts data sets in a subprocess, as programs do."""
+    monkeypatch.setattr(record_cache, "run_in_subprocess", run_in_subprocess)
 
 
 @pytest.fixture
 def few_lines(monkeypatch):
-    """Makes the data set of drawn lines one of 700 images, not 70,000."""
-    monkeypatch.setattr(lines, "IMAGES", 700)
+    """Makes the data set of lines one of 700 images instead of 70,000."""
+    monkeypatch.setattr(lines, "NUM_IMAGES", 700)
+
+
+@pytest.fixture
+def limit_file_size():
+    """Limits the size of the files that a test writes, which fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

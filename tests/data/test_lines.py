@@ -6,13 +6,13 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from cae.config import Config
-from cae.data import lines, sources
+from cae.data import datasets, lines
 from cae.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def ends():
-    """Angles of the ends of paths that turn by less than half a circle, as the shorter way round is what is found."""
+    """Angles of the ends of paths that turn by less than half a circle, since the shorter turn is what is measured."""
     random = np.random.default_rng(0)
     first = random.uniform(0, 2 * np.pi, 12)
     return first, first + random.uniform(0.5, 3, 12) * random.choice([-1, 1], 12)
@@ -24,12 +24,12 @@ def paths(first, last, steps=16):
     return lines.draw(angles.ravel()).reshape(*angles.shape, 32, 32, 1) / 255
 
 
-def test_lines_along_the_axes_are_two_rows_or_columns_from_the_centre_outward():
+def test_lines_along_the_axes_are_two_rows_or_columns_from_the_center_outward():
     right, up, left, down = lines.draw(np.arange(4) * np.pi / 2)[..., 0]
     expected = np.zeros([32, 32], np.uint8)
     expected[15:17, 16:] = 255
     for turns, image in enumerate((right, up, left, down)):
-        # The edges of a line lie between pixels; the slope that stands in for 0 costs a grey level.
+        # The edges of a line lie between pixels; the slope that replaces 0 costs a gray level.
         np.testing.assert_allclose(image.astype(int), np.rot90(expected, turns).astype(int), atol=1)
 
 
@@ -51,112 +51,116 @@ def test_a_quarter_turn_of_the_angle_is_one_of_the_image():
     np.testing.assert_allclose(after.astype(int), np.rot90(before, axes=(1, 2)).astype(int), atol=1)
 
 
-def test_all_lines_are_equally_bright_and_neighbours_are_alike():
+def test_all_lines_are_equally_bright_and_change_continuously_with_the_angle():
     images = lines.draw(np.linspace(0, 2 * np.pi, 2001))
     np.testing.assert_allclose(images.sum(axis=(1, 2, 3)) / 255, 2 * 16, rtol=0.01)
     # The outer end moves by 16 pixels a radian, and a pixel is full after 1: 13 of 255 levels in such a step.
     assert 8 < np.abs(np.diff(images.astype(int), axis=0)).max() <= 16 * 255 * 2 * np.pi / 2000 * 1.5
 
 
-def test_lines_drawn_together_are_those_drawn_alone():
-    angles = lines.angles()[:600]
-    np.testing.assert_array_equal(lines.draw(angles)[[0, 255, 256, 599]], lines.draw(angles[[0, 255, 256, 599]]))
+def test_lines_do_not_depend_on_the_chunk_that_they_are_drawn_in():
+    angles, indices = lines.sample_angles()[:1100], [0, 1023, 1024, 1099]
+    np.testing.assert_array_equal(lines.draw(angles)[indices], lines.draw(angles[indices]))
 
 
 # --- The data set ----------------------------------------------------------------------------------------------------
 
 
-def test_the_data_set_has_four_splits_of_other_lines_and_can_judge():
-    source = sources.open_source(Config(dataset="lines"))
-    sizes = {name: split.images for name, split in source.splits.items()}
+def test_the_data_set_has_four_splits_and_an_interpolation_metric():
+    dataset = datasets.open_dataset(Config(dataset="lines"))
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
     assert sizes == {"train": 50_000, "validation": 5_000, "calibration": 5_000, "test": 10_000}
-    assert source.image_shape == (32, 32, 1) and source.class_names == ()
-    assert source.judge is lines.judge
-    assert "judge" not in source.describe() and json.dumps(source.describe())
-    images, labels = source.read("validation")
-    np.testing.assert_array_equal(images, lines.draw(lines.angles()[50_000:55_000]))
+    assert dataset.image_shape == (32, 32, 1) and dataset.class_names == ()
+    assert dataset.interpolation_metric is lines.evaluate_interpolation
+    assert json.dumps(dataset.info())
+    images, labels = dataset.load("validation")
+    np.testing.assert_array_equal(images, lines.draw(lines.sample_angles()[50_000:55_000]))
     np.testing.assert_array_equal(labels, np.zeros(5_000))
-    assert source.splits["test"].origin == "drawn lines[60000:70000]"
+    assert dataset.splits["test"].origin == "drawn lines[60000:70000]"
 
 
-def test_angles_are_the_same_every_time_and_go_all_the_way_round():
-    angles = lines.angles()
-    # The first of RandomState(0).random_sample() that NumPy's documentation has ever shown.
+def test_angles_are_reproducible_and_uniform():
+    angles = lines.sample_angles()
+    # RandomState(0).random_sample() starts with this number in NumPy's documentation.
     assert angles[0] == pytest.approx(2 * np.pi * 0.5488135, abs=1e-6)
-    assert len(np.unique(angles)) == lines.IMAGES
-    np.testing.assert_allclose(np.histogram(angles, 10, (0, 2 * np.pi))[0], lines.IMAGES / 10, rtol=0.05)
+    assert len(np.unique(angles)) == lines.NUM_IMAGES
+    np.testing.assert_allclose(np.histogram(angles, 10, (0, 2 * np.pi))[0], lines.NUM_IMAGES / 10, rtol=0.05)
 
 
 @pytest.mark.parametrize("other", [{"image_size": 28}, {"channels": 3}])
-def test_other_sizes_and_colours_are_refused(other):
-    with pytest.raises(UserError, match="grey images of 32x32 alone"):
-        sources.open_source(Config(dataset="lines", **other))
+def test_other_sizes_and_channels_are_refused(other):
+    with pytest.raises(UserError, match=r"grayscale images of 32x32.* not supported"):
+        datasets.open_dataset(Config(dataset="lines", **other))
 
 
-def test_the_size_that_it_has_may_be_said():
-    assert sources.open_source(Config(dataset="lines", image_size=32, channels=1)).image_shape == (32, 32, 1)
+def test_its_own_size_can_be_set():
+    assert datasets.open_dataset(Config(dataset="lines", image_size=32, channels=1)).image_shape == (32, 32, 1)
 
 
-# --- The scores ------------------------------------------------------------------------------------------------------
+# --- The metrics ------------------------------------------------------------------------------------------------------
 
 
-def test_a_turning_line_is_the_best_path(ends):
-    scores = lines.judge(paths(*ends))
+def test_a_rotating_line_is_a_perfect_interpolation(ends):
+    scores = lines.evaluate_interpolation(paths(*ends))
     # The nearest of 10,000 lines is 0.0003 radians away at most, which is a distance of 5e-7.
     assert 0 <= scores["mean_distance"] < 2e-6
-    # A turn of 0.5 is 15 steps of 53 lines each; a nearest line that is one beside it is 2 / 796 of the whole.
+    # A turn of 0.5 is 15 steps of 53 lines each; an error of one line is 2 / 796 of the total.
     assert 0 <= scores["smoothness"] < 0.003
     assert scores["scored"] == 12
 
 
-def test_a_blend_of_two_lines_is_no_path(ends):
-    whole = paths(*ends)
+def test_a_blend_of_two_lines_is_a_bad_interpolation(ends):
+    images = paths(*ends)
     share = np.linspace(0, 1, 16)[:, None, None, None]
-    scores = lines.judge((1 - share) * whole[:, :1] + share * whole[:, -1:])
+    scores = lines.evaluate_interpolation((1 - share) * images[:, :1] + share * images[:, -1:])
     assert scores["mean_distance"] > 3e-3 and scores["smoothness"] > 0.5
 
 
-def test_a_path_that_jumps_has_one_step_of_fifteen(ends):
-    whole = paths(*ends)
-    whole[:, 1:9], whole[:, 9:15] = whole[:, :1], whole[:, -1:]
-    assert lines.judge(whole)["smoothness"] == pytest.approx(1 - 1 / 15)
+def test_smoothness_of_a_path_with_a_single_jump(ends):
+    images = paths(*ends)
+    images[:, 1:9], images[:, 9:15] = images[:, :1], images[:, -1:]
+    assert lines.evaluate_interpolation(images)["smoothness"] == pytest.approx(1 - 1 / 15)
 
 
-def test_a_path_over_the_angle_zero_is_as_smooth_as_any():
-    scores = lines.judge(paths(np.array([-0.8]), np.array([0.7])))
+def test_a_path_across_angle_zero_is_smooth():
+    scores = lines.evaluate_interpolation(paths(np.array([-0.8]), np.array([0.7])))
     assert scores["smoothness"] < 0.003
 
 
-def test_a_step_twice_as_wide_as_the_others_is_seen():
+def test_smoothness_of_a_path_with_one_step_of_double_width():
     # 16 equal parts of a turn of 1.6, of which one step takes two.
     angles = np.delete(np.arange(17) * 0.1, 8)
     path = lines.draw(angles)[None] / 255
-    assert lines.judge(path)["smoothness"] == pytest.approx(2 / 16 - 1 / 15, abs=0.002)
+    assert lines.evaluate_interpolation(path)["smoothness"] == pytest.approx(2 / 16 - 1 / 15, abs=0.002)
 
 
-def test_paths_that_end_where_they_began_are_not_scored(ends):
-    whole = paths(*ends)
-    still = np.repeat(whole[:1, :1], 16, axis=1)
-    both = lines.judge(np.concatenate([whole, still]))
+def test_paths_between_equal_lines_have_no_smoothness(ends):
+    images = paths(*ends)
+    still = np.repeat(images[:1, :1], 16, axis=1)
+    both = lines.evaluate_interpolation(np.concatenate([images, still]))
     assert both["scored"] == 12
-    assert both["smoothness"] == pytest.approx(lines.judge(whole)["smoothness"])
-    assert lines.judge(still) | {"mean_distance": 0} == {"mean_distance": 0, "smoothness": None, "scored": 0}
+    assert both["smoothness"] == pytest.approx(lines.evaluate_interpolation(images)["smoothness"])
+    assert lines.evaluate_interpolation(still) | {"mean_distance": 0} == {
+        "mean_distance": 0,
+        "smoothness": None,
+        "scored": 0,
+    }
 
 
-def test_the_distance_is_the_least_cosine_distance_to_10000_lines(random):
+def test_distance_is_the_minimum_cosine_distance_to_10000_lines(random):
     images = random.random((1, 16, 32, 32, 1))
     everything = lines.draw(np.linspace(0, 2 * np.pi, 10_000, endpoint=False))
-    # On the scale of the paper, where the background is -1.
+    # In the paper's scale, where the background is -1.
     _, expected = pairwise_distances_argmin_min(
         2 * images.reshape(16, -1) - 1, everything.reshape(10_000, -1) / 127.5 - 1, metric="cosine"
     )
-    assert lines.judge(images)["mean_distance"] == pytest.approx(expected.mean(), rel=1e-4)
+    assert lines.evaluate_interpolation(images)["mean_distance"] == pytest.approx(expected.mean(), rel=1e-4)
 
 
-def test_many_paths_are_judged_as_one_by_one(ends, random):
-    whole = np.clip(paths(*ends) + random.normal(0, 0.1, (12, 16, 32, 32, 1)), 0, 1)
-    many = lines.judge(np.tile(whole, (6, 1, 1, 1, 1)))
-    single = [lines.judge(path[None]) for path in whole]
+def test_metrics_of_many_paths_are_means_of_those_of_each(ends, random):
+    images = np.clip(paths(*ends) + random.normal(0, 0.1, (12, 16, 32, 32, 1)), 0, 1)
+    many = lines.evaluate_interpolation(np.tile(images, (6, 1, 1, 1, 1)))
+    single = [lines.evaluate_interpolation(path[None]) for path in images]
     assert many["mean_distance"] == pytest.approx(np.mean([each["mean_distance"] for each in single]), rel=1e-4)
     assert many["smoothness"] == pytest.approx(np.mean([each["smoothness"] for each in single]), rel=1e-4)
     assert many["scored"] == 72

@@ -1,6 +1,6 @@
-"""Three steps in float16 on two machines, the second of which overflows on the second machine alone.
+"""Three steps in float16 on two workers, the second of which overflows on the second worker alone.
 
-A program of its own, since machines have to be known before anything else of TensorFlow runs.
+A program of its own, since a cluster has to be known before any other use of TensorFlow.
 """
 
 import hashlib
@@ -10,26 +10,29 @@ import numpy as np
 import tensorflow as tf
 
 from cae.config import Config
-from cae.training import build, distribution, objectives, steps
+from cae.training import distribution
+from cae.training.objectives import get_objective
+from cae.training.train_state import TrainState
+from cae.training.train_step import make_train_steps
 
-strategy = distribution.make_strategy("multiworker")
-settings = Config(latent_dim=4, width=4, precision="mixed_float16", batch_size=8)
-state = build.build_state(strategy, settings, (16, 16, 1), steps=10)
+strategy = distribution.make_strategy("multi_worker_mirrored")
+config = Config(latent_dim=4, base_filters=4, precision="mixed_float16", batch_size=8)
+state = TrainState.create(strategy, config, (16, 16, 1), total_steps=10)
 images = np.random.default_rng(0).random((3, 8, 16, 16, 1), np.float32)
 targets = images.copy()
 targets[1, 4:] *= 1e30
-data = tf.data.Dataset.from_tensor_slices({"image": targets, "noisy": images})
+data = tf.data.Dataset.from_tensor_slices({"image": targets, "input": images})
 before = float(state.optimizer.dynamic_scale.numpy())
 
-train_steps = steps.make_train_steps(strategy, state, objectives.find(settings), 8)
-train_steps(iter(distribution.shared_out(strategy, data, endless=True)), tf.constant(3))
+train_steps = make_train_steps(strategy, state, get_objective(config), 8)
+train_steps(iter(distribution.distribute_dataset(strategy, data, infinite=True)), tf.constant(3))
 
 weights = [variable.numpy() for variable in state.model.variables]
-found = {
+result = {
     "finite": all(bool(np.isfinite(weight).all()) for weight in weights),
     "weights": hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).hexdigest(),
     "scale_before": before,
     "scale": float(state.optimizer.dynamic_scale.numpy()),
-    "skipped": int(state.tally.skipped.numpy()),
+    "skipped": int(state.epoch_metrics.nonfinite_steps.numpy()),
 }
-print(json.dumps(found))
+print(json.dumps(result))

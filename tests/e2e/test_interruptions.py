@@ -1,7 +1,7 @@
-"""Runs that are killed, interrupted and run into full disks.
+"""Runs that are killed, preempted, and that fill their disk.
 
-What is in a folder at every moment of a save is tried in one process by `training/test_crash_points.py`, and random
-moments by `benchmarks.survival`.
+All moments of a save are tested in this process by `training/test_crash_points.py`, and random moments by
+`benchmarks.fault_injection`.
 """
 
 import os
@@ -12,38 +12,42 @@ import sys
 import time
 
 import pytest
-from programs import call, start
+from cli import call, start
 from small_runs import wait_until
 
-from benchmarks import survival
+from benchmarks import fault_injection
 
 pytestmark = pytest.mark.e2e
 
-WORDS = (*survival.COMMAND[2:], "--epochs=8")
+WORDS = (*fault_injection.COMMAND[2:], "--epochs=8")
 """Flags of a run in mixed precision that saves every third of a second within an epoch."""
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """A run that nobody interrupts, in this process."""
+    """A run that is not interrupted, in this process."""
     folder = tmp_path_factory.mktemp("unbroken")
     code, _, err = call("train.py", *WORDS, "--workdir=run", folder=folder)
     assert code == 0, err
     return folder / "run"
 
 
-def started(workdir):
+def start_run(workdir):
     return start("train.py", *WORDS, f"--workdir={workdir}", folder=workdir.parent)
 
 
-def newest_step(workdir):
-    """The step of the newest checkpoint that is whole."""
-    return max(int(path.stem.partition("step-")[2]) for path in workdir.glob("checkpoints/*step-*.sha256"))
+def checkpoints_within_epochs(workdir):
+    return [*workdir.glob(f"checkpoints/step-{'[0-9]' * 9}")]
+
+
+def latest_step(workdir):
+    """Returns the step of the latest checkpoint."""
+    return max(int(path.name.split("-")[1]) for path in workdir.glob("checkpoints/step-*") if not path.suffix)
 
 
 def finish(workdir):
-    """Starts the command once more, lets it come to its end, and returns what it printed."""
-    with started(workdir) as process:
+    """Resumes a run to its end, and returns what it printed."""
+    with start_run(workdir) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and err == "", err
     return out
@@ -52,40 +56,40 @@ def finish(workdir):
 def test_a_run_that_is_killed_in_training_and_in_a_save_ends_as_one_that_is_not(unbroken, tmp_path):
     workdir = tmp_path / "run"
     moments = {
-        "training": lambda: [*workdir.glob("checkpoints/step-*.sha256")],
-        "saving": lambda: survival.leftovers(workdir),
+        "training": lambda: checkpoints_within_epochs(workdir),
+        "saving": lambda: fault_injection.find_partial_saves(workdir),
     }
     for moment, condition in moments.items():
-        with started(workdir) as process:
+        with start_run(workdir) as process:
             wait_until(condition, process)
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL, moment
-    assert "going on after epoch" in finish(workdir)
-    assert survival.compare(unbroken, workdir) == [] and survival.leftovers(workdir) == []
+    assert "resuming from epoch" in finish(workdir)
+    assert fault_injection.compare(unbroken, workdir) == [] and fault_injection.find_partial_saves(workdir) == []
 
 
-def test_a_signal_saves_the_run_and_the_same_command_goes_on(unbroken, tmp_path):
+def test_a_preempted_run_is_saved_and_resumed_by_the_same_command(unbroken, tmp_path):
     workdir = tmp_path / "run"
 
-    def interrupted_by(number, condition):
-        with started(workdir) as process:
+    def preempt(number, condition):
+        with start_run(workdir) as process:
             wait_until(condition, process)
             process.send_signal(number)
             sent = time.monotonic()
             _, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number and time.monotonic() - sent < 30
-        assert err.count("\n") == 1 and err.startswith("train.py: interrupted at step"), err
-        assert "the same command goes on" in err and survival.leftovers(workdir) == []
+        assert err.count("\n") == 1 and err.startswith("train.py: preempted at step"), err
+        assert "rerun the same command to resume" in err and fault_injection.find_partial_saves(workdir) == []
 
-    interrupted_by(signal.SIGTERM, lambda: [*workdir.glob("checkpoints/step-*.sha256")])
-    before = newest_step(workdir)
-    interrupted_by(signal.SIGINT, lambda: newest_step(workdir) > before)
+    preempt(signal.SIGTERM, lambda: checkpoints_within_epochs(workdir))
+    before = latest_step(workdir)
+    preempt(signal.SIGINT, lambda: latest_step(workdir) > before)
     finish(workdir)
-    assert survival.compare(unbroken, workdir) == []
+    assert fault_injection.compare(unbroken, workdir) == []
 
 
-def test_a_signal_in_start_up_ends_at_once_and_leaves_nothing(tmp_path):
-    """Where Python imports TensorFlow, for seconds, none of its own handlers runs."""
+def test_a_signal_at_the_start_ends_at_once_and_leaves_no_checkpoint(tmp_path):
+    """While Python imports TensorFlow, for seconds, none of its signal handlers runs."""
     workdir = tmp_path / "run"
     imported = tmp_path / "imported"
     environment = {"TENSORFLOW_PROCESSES_FILE": str(imported)}
@@ -95,70 +99,70 @@ def test_a_signal_in_start_up_ends_at_once_and_leaves_nothing(tmp_path):
         sent = time.monotonic()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM and time.monotonic() - sent < 30
-    assert err.count("\n") == 1 and err.startswith("train.py: ended by SIGTERM; the same command goes on"), err
+    assert err.count("\n") == 1 and err.startswith("train.py: terminated by SIGTERM; rerun the same command"), err
     assert not [*workdir.glob("checkpoints/*")]
-    # It noted itself elsewhere, if it came to that.
-    with open(os.environ["TENSORFLOW_PROCESSES_FILE"], "a") as counted:
-        counted.write(f"{os.environ['PYTEST_CURRENT_TEST']}\n")
+    # It recorded its import in another file.
+    with open(os.environ["TENSORFLOW_PROCESSES_FILE"], "a") as file:
+        file.write(f"{os.environ['PYTEST_CURRENT_TEST']}\n")
 
 
 @pytest.mark.slow
 def test_runs_that_are_killed_at_random_moments_end_as_one_that_is_not(tmp_path):
-    """The first one inside of a save, as every third one is."""
-    unbroken = survival.reference(tmp_path / "unbroken")
-    trials = survival.run_trials(tmp_path, 2, *unbroken)
-    assert [trial.faults for trial in trials] == [(), ()] and all(trial.kills for trial in trials)
-    assert trials[0].in_saves
+    """The first one within a save, as every third one is."""
+    seconds = fault_injection.run_uninterrupted(tmp_path / "unbroken")
+    trials = fault_injection.run_trials(tmp_path, 2, tmp_path / "unbroken", seconds)
+    assert [trial.differences for trial in trials] == [(), ()] and all(trial.kills for trial in trials)
+    assert trials[0].kills_in_save
 
 
-# --- Signals alone, without TensorFlow --------------------------------------------------------------------------------
+# --- Signals without TensorFlow ---------------------------------------------------------------------------------------
 
 SCRIPT = """
 import sys, threading, time
-from cae import interrupts
-interrupts.PATIENCE = 0.5
-signals = interrupts.Interrupts()
-signals.install()
-with signals.postponed() as asked:
+from cae import preemption
+preemption.GRACE_PERIOD_SECONDS = 0.5
+handler = preemption.PreemptionHandler()
+handler.install()
+with handler.deferred() as poll_signal:
     print("ready", flush=True)
-    if sys.argv[1] == "deaf":
-        threading.Event().wait()  # As inside of a computation, where Python handles no signals.
-    while not asked():
+    if sys.argv[1] == "busy":
+        threading.Event().wait()  # As within a computation, where Python handles no signals.
+    while not poll_signal():
         time.sleep(0.01)
-    print("asked", asked(), flush=True)
+    print("received", poll_signal(), flush=True)
     time.sleep(0.1 if sys.argv[1] == "once" else 30)
-print("in good order")
+print("saved")
 """
 
 
-def signalled(how, *numbers):
-    """Sends signals to a program, each once it has told of the one before.
+def send_signals(how, *numbers):
+    """Sends signals to a program, each once it has received the one before.
 
     Returns its exit code, what it printed since it was ready, and the seconds from the first signal to its end.
     """
     with subprocess.Popen([sys.executable, "-c", SCRIPT, how], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
-        begun, out = time.monotonic(), ""
+        start_time, out = time.monotonic(), ""
         for number in numbers[:-1]:
             process.send_signal(number)
             out += process.stdout.readline()
         process.send_signal(numbers[-1])
         out += process.communicate(timeout=60)[0]
-        return process.returncode, out, time.monotonic() - begun
+        return process.returncode, out, time.monotonic() - start_time
 
 
-def test_the_first_signal_waits_for_the_program():
-    code, out, _ = signalled("once", signal.SIGTERM)
-    assert code == 0 and out == "asked 15\nin good order\n"
+def test_the_first_signal_is_deferred():
+    code, out, _ = send_signals("once", signal.SIGTERM)
+    assert code == 0 and out == "received 15\nsaved\n"
 
 
 def test_a_second_signal_ends_at_once():
-    code, out, seconds = signalled("twice", signal.SIGINT, signal.SIGTERM)
-    assert code == 128 + signal.SIGTERM and out == "asked 2\n" and seconds < 10
+    code, out, seconds = send_signals("twice", signal.SIGINT, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM and out == "received 2\n" and seconds < 10
 
 
-def test_patience_ends():
-    code, out, seconds = signalled("deaf", signal.SIGTERM)
+def test_the_grace_period_ends():
+    code, out, seconds = send_signals("busy", signal.SIGTERM)
     assert code == 128 + signal.SIGTERM and out == "" and 0.4 < seconds < 10
 
 
@@ -167,14 +171,14 @@ def test_patience_ends():
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of its own with room for next to nothing."""
+    """A file system with little room."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("a small file system can be made by root alone")
+        pytest.skip("only root can mount a small file system")
     yield disk
     subprocess.run(["umount", "-l", disk], check=True)
 
@@ -183,18 +187,18 @@ def remount(disk, options):
     subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
 
 
-def test_a_disk_that_is_full_or_read_only_is_told_and_what_was_there_stays_good(unbroken, small_disk):
+def test_a_disk_that_is_full_or_read_only_is_reported_and_checkpoints_stay_intact(unbroken, small_disk):
     def train():
         return call("train.py", *WORDS, f"--workdir={small_disk / 'run'}", folder=small_disk)
 
     code, _, err = train()
-    assert code == 2 and err.count("\n") == 1 and "stay" in err and "good" in err, err
+    assert code == 2 and err.count("\n") == 1 and "intact" in err, err
     remount(small_disk, "size=100m")
     code, _, err = train()
-    assert code == 0 and survival.compare(unbroken, small_disk / "run") == [], err
+    assert code == 0 and fault_injection.compare(unbroken, small_disk / "run") == [], err
     shutil.rmtree(small_disk / "run/tensorboard")
     remount(small_disk, "ro")
     code, _, err = train()
-    assert code == 2 and err.count("\n") == 1 and "cannot be written: Read-only file system" in err
+    assert code == 2 and err.count("\n") == 1 and "can't be written: Read-only file system" in err
     assert os.statvfs(small_disk).f_flag & os.ST_RDONLY
-    assert survival.compare(unbroken, small_disk / "run") == []
+    assert fault_injection.compare(unbroken, small_disk / "run") == []

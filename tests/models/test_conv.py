@@ -6,19 +6,19 @@ from cae.models import conv
 
 
 def test_decoder_mirrors_encoder():
-    model = models.build(Config(), (28, 28, 1))
+    model = models.build_model(Config(), (28, 28, 1))
     encoder = [tuple(w.shape) for w in model.encoder.weights if len(w.shape) == 4]
     decoder = [tuple(w.shape) for w in model.decoder.weights if len(w.shape) == 4]
-    # Every kernel has its counterpart, with input and output channels changed over; transposed ones are stored so.
-    backwards = [kernel if kernel in encoder else (*kernel[:2], kernel[3], kernel[2]) for kernel in reversed(decoder)]
-    assert sorted(backwards) == sorted(encoder)
+    # Every kernel has a counterpart with swapped channels; those of transposed convolutions are stored so.
+    mirrored = [kernel if kernel in encoder else (*kernel[:2], kernel[3], kernel[2]) for kernel in reversed(decoder)]
+    assert sorted(mirrored) == sorted(encoder)
 
 
-def test_halvings_end_at_eight_pixels():
-    assert [conv.halvings((side, side, 1)) for side in (11, 16, 28, 32, 33, 64, 105)] == [1, 1, 2, 2, 3, 3, 4]
+def test_bottleneck_has_at_most_eight_pixels_per_side():
+    assert [conv.num_downsamples((size, size, 1)) for size in (11, 16, 28, 32, 33, 64, 105)] == [1, 1, 2, 2, 3, 3, 4]
 
 
 @pytest.mark.parametrize("latent_dim", [1, 7])
-def test_latent_vectors_have_the_length_that_was_asked_for(latent_dim, random):
-    model = models.build(Config(width=4, latent_dim=latent_dim), (28, 28, 1))
+def test_latent_vectors_have_the_configured_dimensions(latent_dim, random):
+    model = models.build_model(Config(base_filters=4, latent_dim=latent_dim), (28, 28, 1))
     assert model.encode(random.random((3, 28, 28, 1))).shape == (3, latent_dim)

@@ -1,8 +1,8 @@
-"""The scores of a fixed model on fixed images are those that tests/golden/scores.json holds; `make golden` renews it.
+"""Scores of a fixed model on fixed images equal those in tests/golden/scores.json, which `make golden` renews.
 
-With oneDNN off, oneDNN kept to SSE4.1, AVX and AVX2, with two threads instead of one, and with NumPy and OpenBLAS kept
-to older instructions, scores differed by 3.2e-6 of their value at most, those of `combined`, a sum of logarithms, by
-5.2e-6. The calibration score that is nearest to a tested one is 1.4e-4 of it away, so that p-values did not differ.
+With oneDNN off or limited to SSE4.1, AVX and AVX2, with two threads instead of one, and with NumPy and OpenBLAS limited
+to older instructions, scores differed by a relative 3.2e-6 at most, those of `fisher`, a sum of logarithms, by 5.2e-6.
+The relative distance of a test score from the nearest calibration score is 1.4e-4, so p-values did not differ.
 """
 
 import golden_scores
@@ -12,28 +12,28 @@ import pytest
 from cae.outliers.scores import SCORES
 
 TOLERANCE = 1e-4
-"""Relative; some twenty times what was seen to differ."""
+"""Relative; some twenty times the largest difference observed."""
 
 
 @pytest.fixture(scope="module")
 def computed():
-    return golden_scores.computed()
+    return golden_scores.compute()
 
 
 @pytest.fixture(scope="module")
-def stored():
-    return golden_scores.stored()
+def golden():
+    return golden_scores.load()
 
 
-def test_every_score_has_golden_values(computed, stored):
-    assert stored.keys() == computed.keys() == SCORES.keys()
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_scores_are_the_golden_ones(name, computed, stored):
-    np.testing.assert_allclose(computed[name]["scores"], stored[name]["scores"], rtol=TOLERANCE)
+def test_every_score_has_golden_values(computed, golden):
+    assert golden.keys() == computed.keys() == SCORES.keys()
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_p_values_are_the_golden_ones(name, computed, stored):
-    np.testing.assert_allclose(computed[name]["p_values"], stored[name]["p_values"], rtol=1e-9)
+def test_scores_equal_golden_values(name, computed, golden):
+    np.testing.assert_allclose(computed[name]["scores"], golden[name]["scores"], rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_p_values_equal_golden_values(name, computed, golden):
+    np.testing.assert_allclose(computed[name]["p_values"], golden[name]["p_values"], rtol=1e-9)

@@ -10,325 +10,331 @@ from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
+from cae.data.arrays import to_float
 from cae.errors import UserError
-from cae.outliers import gradients, index, scores
-from cae.outliers.scores import SCORES, Passed
+from cae.outliers import forward, hog, neighbor_index, scores
+from cae.outliers.forward import ModelOutputs
+from cae.outliers.scores import SCORES
 
 SIDE = 12
-# The nine slowest waves that fit into an image, orthonormal: [144, 9].
-WAVES = np.cos(np.pi * np.arange(3)[:, None] * (np.arange(SIDE) + 0.5) / SIDE)
-WAVES = np.einsum("ih,jw->hwij", WAVES, WAVES).reshape(SIDE * SIDE, 9)
-WAVES = (WAVES / np.linalg.norm(WAVES, axis=0)).astype(np.float32)
+# The nine lowest cosine frequencies of an image, orthonormal: [144, 9].
+COSINES = np.cos(np.pi * np.arange(3)[:, None] * (np.arange(SIDE) + 0.5) / SIDE)
+COSINES = np.einsum("ih,jw->hwij", COSINES, COSINES).reshape(SIDE * SIDE, 9)
+COSINES = (COSINES / np.linalg.norm(COSINES, axis=0)).astype(np.float32)
 
 
-class Waves(keras.Model):
-    """Encodes an image as nine slow waves' amplitudes, and decodes their sum."""
+class CosineAutoencoder(keras.Model):
+    """Encodes an image as its coefficients of nine cosines, and decodes their sum."""
 
     def encode(self, images):
-        return tf.reshape(images, [-1, SIDE * SIDE]) @ WAVES
+        return tf.reshape(images, [-1, SIDE * SIDE]) @ COSINES
 
     def decode(self, latents):
-        return tf.clip_by_value(tf.reshape(latents @ WAVES.T, [-1, SIDE, SIDE, 1]), 0.0, 1.0)
+        return tf.clip_by_value(tf.reshape(latents @ COSINES.T, [-1, SIDE, SIDE, 1]), 0.0, 1.0)
 
     def call(self, images):
         return self.decode(self.encode(images))
 
 
-class Blurred(keras.Model):
-    """Has no latent vectors, and makes each pixel the mean of its surroundings."""
+class BlurModel(keras.Model):
+    """Has no latent vectors, and returns means of 3x3 pixels."""
 
     def call(self, images):
         return tf.nn.avg_pool2d(images, 3, 1, "SAME")
 
 
-class Same(keras.Model):
-    """Has no latent vectors, and gives back what it is given."""
+class IdentityModel(keras.Model):
+    """Has no latent vectors, and returns its input."""
 
     def call(self, images):
         return tf.identity(images)
 
 
-def clouds(seed, count):
-    """Returns smooth images whose darkest pixel is black and brightest one white, uint8."""
+def make_clouds(seed, count):
+    """Returns smooth images with a range of 0 to 255, uint8."""
     values = np.random.default_rng(seed).random((count, SIDE, SIDE, 1))
     values = ndimage.gaussian_filter(values, (0, 2, 2, 0), mode="wrap")
     values -= values.min(axis=(1, 2, 3), keepdims=True)
     return (255 * values / values.max(axis=(1, 2, 3), keepdims=True)).round().astype(np.uint8)
 
 
-def noisy(seed, count):
+def make_noise(seed, count):
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 1), np.uint8)
 
 
-PASSES = {"waves": scores.make_passes(Waves()), "blurred": scores.make_passes(Blurred())}
-TRAIN, TEST = clouds(1, 300), clouds(2, 24)
+FORWARD = {"cosines": forward.make_forward(CosineAutoencoder()), "blur": forward.make_forward(BlurModel())}
+TRAIN, TEST = make_clouds(1, 300), make_clouds(2, 24)
 
 
-def fit(name, model="waves", images=TRAIN):
+def fit(name, model="cosines", images=TRAIN):
     score = SCORES[name]()
-    score.fit(images, PASSES[model])
+    score.fit(images, FORWARD[model])
     return score
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    # Of matrices as small as these, several threads only wait for each other where the processors are busy.
+    # For matrices as small as these, several threads only wait for each other.
     with threadpool_limits(1):
         yield
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Every score on the model that can have them all."""
+    """All scores, fitted on the model with latent vectors."""
     return {name: fit(name) for name in SCORES}
 
 
-def values(score, images, model="waves"):
-    return np.concatenate([score(passed) for passed in PASSES[model](images)])
+def compute(score, images, model="cosines"):
+    return scores.compute_scores(score, images, FORWARD[model])
 
 
-def passed_at_once(images, model="waves"):
-    """Returns image, output and latent vectors as arrays."""
-    (passed,) = PASSES[model](images)
-    return passed.image.numpy(), passed.output.numpy(), None if passed.latent is None else passed.latent.numpy()
+def forward_arrays(images, model="cosines"):
+    """Returns images, outputs and latent vectors as arrays."""
+    (outputs,) = FORWARD[model](images)
+    return outputs.image.numpy(), outputs.output.numpy(), None if outputs.latent is None else outputs.latent.numpy()
 
 
-def of_latents(latents):
-    return Passed(image=None, output=None, latent=tf.constant(latents), again=None)
+def with_latents(latents):
+    return ModelOutputs(image=None, output=None, latent=tf.constant(latents), reconstruct=None)
 
 
-# --- What holds for every score --------------------------------------------------------------------------------------
+# --- All scores -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_every_image_has_one_finite_score(name, fitted):
-    # Black, grey and white ones as well, which are reconstructed without fault or have no strokes at all.
-    flat = np.stack([np.full((SIDE, SIDE, 1), value, np.uint8) for value in (0, 128, 255)])
-    images = np.concatenate([TEST, TRAIN[:8], noisy(3, 8), flat])
-    found = values(fitted[name], images)
-    assert found.shape == (len(images),) and np.isfinite(found).all()
+    # Constant images as well, which have no reconstruction error or no edges.
+    constant = np.stack([np.full((SIDE, SIDE, 1), value, np.uint8) for value in (0, 128, 255)])
+    images = np.concatenate([TEST, TRAIN[:8], make_noise(3, 8), constant])
+    values = compute(fitted[name], images)
+    assert values.shape == (len(images),) and np.isfinite(values).all()
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_a_score_does_not_depend_on_the_other_images(name, fitted):
-    together = values(fitted[name], TEST)
-    alone = np.concatenate([values(fitted[name], image[None]) for image in TEST])
-    np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-6)
-    assert np.ptp(together) > 0
+def test_score_does_not_depend_on_the_other_images(name, fitted):
+    batch = compute(fitted[name], TEST)
+    single = np.concatenate([compute(fitted[name], image[None]) for image in TEST])
+    np.testing.assert_allclose(batch, single, rtol=1e-3, atol=1e-6)
+    assert np.ptp(batch) > 0
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_more_images_than_a_batch_has_keep_their_order(name, fitted, monkeypatch):
-    monkeypatch.setattr(scores, "PIXELS_AT_ONCE", 20 * TEST[0].size)
-    many = clouds(4, 43)
-    found = values(fitted[name], many)
-    assert len(found) == len(many)
-    np.testing.assert_allclose(found[-5:], values(fitted[name], many[-5:]), rtol=1e-3, atol=1e-6)
+def test_order_is_kept_over_several_batches(name, fitted, monkeypatch):
+    monkeypatch.setattr(forward, "BATCH_PIXELS", 20 * TEST[0].size)
+    images = make_clouds(4, 43)
+    values = compute(fitted[name], images)
+    assert len(values) == len(images)
+    np.testing.assert_allclose(values[-5:], compute(fitted[name], images[-5:]), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_all_that_was_learned_lies_in_the_state(name, fitted):
+def test_state_is_all_that_was_learned(name, fitted):
     state = fitted[name].state
     assert all(isinstance(array, np.ndarray) for array in state.values())
     assert all(array.dtype == np.uint8 if key == "index" else array.dtype.kind == "f" for key, array in state.items())
-    again = SCORES[name](**fitted[name].state)
-    np.testing.assert_array_equal(values(again, TEST), values(fitted[name], TEST))
+    copy = SCORES[name](**fitted[name].state)
+    np.testing.assert_array_equal(compute(copy, TEST), compute(fitted[name], TEST))
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_fitting_to_the_same_images_gives_the_same_scores(name, fitted):
-    np.testing.assert_allclose(values(fit(name), TEST), values(fitted[name], TEST), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(compute(fit(name), TEST), compute(fitted[name], TEST), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_floats_are_taken_like_eight_bits(name, fitted):
+def test_floats_have_the_scores_of_bytes(name, fitted):
     floats = TEST.astype(np.float32) / 255
-    np.testing.assert_allclose(values(fitted[name], floats), values(fitted[name], TEST), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(compute(fitted[name], floats), compute(fitted[name], TEST), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_what_is_odd_has_larger_scores_than_images_like_those_of_training(name, fitted):
-    # Noise has next to nothing of slow waves, and so is no odder than grey by these alone; a white half is.
-    white = np.zeros_like(TEST[:1])
-    white[:, :6] = 255
-    odd = white if SCORES[name].needs_latents else noisy(5, 24)
-    assert values(fitted[name], odd).min() > np.quantile(values(fitted[name], TEST), 0.9)
+def test_outliers_have_larger_scores_than_inliers(name, fitted):
+    # In latent space noise is like gray, since it has hardly any low frequencies; a white half is an outlier.
+    half = np.zeros_like(TEST[:1])
+    half[:, :6] = 255
+    outliers = half if SCORES[name].needs_latents else make_noise(5, 24)
+    assert compute(fitted[name], outliers).min() > np.quantile(compute(fitted[name], TEST), 0.9)
 
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if not score.needs_latents])
-def test_models_without_latent_vectors_have_all_scores_that_need_none(name):
-    assert {passed.latent for passed in PASSES["blurred"](TEST)} == {None}
-    found = values(fit(name, "blurred"), TEST, "blurred")
-    assert found.shape == (len(TEST),) and np.isfinite(found).all()
+def test_models_without_latent_vectors_have_the_other_scores(name):
+    assert {outputs.latent for outputs in FORWARD["blur"](TEST)} == {None}
+    values = compute(fit(name, "blur"), TEST, "blur")
+    assert values.shape == (len(TEST),) and np.isfinite(values).all()
 
 
-def test_only_scores_of_latent_vectors_need_them():
-    assert {name for name, score in SCORES.items() if score.needs_latents} == {"mahalanobis", "neighbours"}
-    assert next(iter(SCORES)) == "combined"
+def test_mahalanobis_and_knn_need_latent_vectors():
+    assert {name for name, score in SCORES.items() if score.needs_latents} == {"mahalanobis", "knn"}
+    assert next(iter(SCORES)) == "fisher"
 
 
-def test_an_unknown_score_names_the_nearest():
+def test_unknown_score_is_refused_with_the_closest_name():
     with pytest.raises(UserError, match=r"unknown --score 'mahalanobs'.*did you mean 'mahalanobis'"):
-        scores.find("mahalanobs")
-    assert scores.find("mse") is SCORES["mse"]
+        scores.get_score("mahalanobs")
+    assert scores.get_score("mse") is SCORES["mse"]
 
 
-def test_a_score_of_latent_vectors_is_refused_where_there_are_none():
-    with pytest.raises(UserError, match=r"--score=neighbours needs latent vectors.*combined, mse"):
-        scores.find("neighbours", has_latents=False)
-    assert scores.find("combined", has_latents=False) is SCORES["combined"]
+def test_score_of_latent_vectors_is_refused_for_a_model_without_them():
+    with pytest.raises(UserError, match=r"--score=knn needs latent vectors.*fisher, mse"):
+        scores.get_score("knn", has_latents=False)
+    assert scores.get_score("fisher", has_latents=False) is SCORES["fisher"]
 
 
-def test_what_is_passed_is_the_image_its_output_and_its_latent_vector():
-    image, output, latent = passed_at_once(TEST)
+def test_model_outputs_are_image_output_and_latent_vector():
+    image, output, latent = forward_arrays(TEST)
     np.testing.assert_allclose(image, TEST / 255, rtol=1e-6)
-    np.testing.assert_allclose(latent, (TEST / 255).reshape(24, -1) @ WAVES, atol=1e-4)
-    expected = np.clip(latent @ WAVES.T, 0, 1).reshape(24, SIDE, SIDE, 1)
+    np.testing.assert_allclose(latent, (TEST / 255).reshape(24, -1) @ COSINES, atol=1e-4)
+    expected = np.clip(latent @ COSINES.T, 0, 1).reshape(24, SIDE, SIDE, 1)
     np.testing.assert_allclose(output, expected, atol=1e-5)
-    (passed,) = PASSES["waves"](TEST)
-    np.testing.assert_allclose(passed.again(passed.image), output, atol=1e-6)
+    (outputs,) = FORWARD["cosines"](TEST)
+    np.testing.assert_allclose(outputs.reconstruct(outputs.image), output, atol=1e-6)
 
 
-# --- Scores of the reconstruction ------------------------------------------------------------------------------------
+# --- Scores of reconstructions --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", PASSES)
-def test_the_squared_error_is_that_of_numpy(model):
-    image, output, _ = passed_at_once(TEST, model)
+@pytest.mark.parametrize("model", FORWARD)
+def test_mse_matches_numpy(model):
+    image, output, _ = forward_arrays(TEST, model)
     expected = np.square(image - output).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(values(SCORES["mse"](), TEST, model), expected, rtol=1e-5)
+    np.testing.assert_allclose(compute(SCORES["mse"](), TEST, model), expected, rtol=1e-5)
 
 
-def test_the_dissimilarity_is_that_of_scikit_image():
-    image, output, _ = passed_at_once(TEST)
-    # TensorFlow has the mean over whole windows of 11x11 alone: of 12 pixels, the two positions in the middle.
-    same = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
-    maps = [structural_similarity(one[..., 0], other[..., 0], **same)[1] for one, other in zip(image, output)]
+def test_ssim_matches_scikit_image():
+    image, output, _ = forward_arrays(TEST)
+    # TensorFlow averages over whole windows of 11x11: of 12 pixels, the two positions in the middle.
+    options = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+    maps = [structural_similarity(one[..., 0], other[..., 0], **options)[1] for one, other in zip(image, output)]
     expected = [1 - each[5:7, 5:7].mean() for each in maps]
-    np.testing.assert_allclose(values(SCORES["ssim"](), TEST), expected, atol=1e-4)
+    np.testing.assert_allclose(compute(SCORES["ssim"](), TEST), expected, atol=1e-4)
 
 
-def test_the_worst_pixels_are_the_twentieth_with_the_largest_error():
-    image, output, _ = passed_at_once(TEST)
+def test_top_pixels_are_the_twentieth_with_the_largest_error():
+    image, output, _ = forward_arrays(TEST)
     errors = np.sort(np.square(image - output).reshape(24, -1), axis=1)
     # A twentieth of 144 are 7.
-    np.testing.assert_allclose(values(SCORES["top_pixels"](), TEST), errors[:, -7:].mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(compute(SCORES["top_pixels"](), TEST), errors[:, -7:].mean(axis=1), rtol=1e-5)
 
 
-def test_a_pixels_error_is_the_mean_of_its_colours():
+def test_error_of_a_pixel_is_the_mean_over_channels():
     image, output = np.zeros([1, 4, 5, 3], np.float32), np.zeros([1, 4, 5, 3], np.float32)
-    # One of 20 pixels counts: that with 0.5^2 in two colours, not that with 0.6^2 in one.
+    # One of 20 pixels counts: that with 0.5^2 in two channels, not that with 0.6^2 in one.
     output[0, 1, 2, :2], output[0, 3, 3, 0] = 0.5, 0.6
-    passed = Passed(tf.constant(image), tf.constant(output), None, None)
-    assert SCORES["top_pixels"]()(passed) == pytest.approx(0.5**2 * 2 / 3)
+    outputs = ModelOutputs(tf.constant(image), tf.constant(output), None, None)
+    assert SCORES["top_pixels"]()(outputs) == pytest.approx(0.5**2 * 2 / 3)
 
 
-def test_noise_that_is_left_is_the_error_after_denoising():
-    # Nothing is removed. Grey is 0.5 away from black and white, where noise is cut off.
-    grey = np.full([1, 64, 64, 1], 0.5, np.float32)
-    (found,) = (SCORES["denoising"]()(passed) for passed in scores.make_passes(Same())(grey))
+def test_denoising_score_of_the_identity_is_the_variance_of_the_clipped_noise():
+    # Gray is 0.5 away from black and white, where noise is clipped.
+    gray = np.full([1, 64, 64, 1], 0.5, np.float32)
+    values = scores.compute_scores(SCORES["denoising"](), gray, forward.make_forward(IdentityModel()))
     expected = [stats.norm.expect(lambda z, s=level: min((s * z) ** 2, 0.25)) for level in (0.2, 0.4, 0.6)]
-    assert found == pytest.approx(np.mean(expected), rel=0.05)
+    assert values == pytest.approx(np.mean(expected), rel=0.05)
 
 
-def test_noise_counts_beside_the_reconstructions_own_error():
-    # Blurring keeps a ninth of the noise's variance inside; of clouds it keeps nearly all.
-    plain, denoised = (values(SCORES[name](), TEST, "blurred") for name in ("mse", "denoising"))
+def test_denoising_score_includes_the_reconstruction_error():
+    # Blurring keeps a ninth of the noise's variance, and nearly all of the clouds.
+    plain, denoised = (compute(SCORES[name](), TEST, "blur") for name in ("mse", "denoising"))
     assert (denoised > plain).all()
 
 
-# --- Scores of the latent vector -------------------------------------------------------------------------------------
+# --- Scores of latent vectors ---------------------------------------------------------------------------------------
 
 
-def test_the_mahalanobis_distance_is_that_of_scikit_learn(fitted):
-    train, test = (np.concatenate([p.latent for p in PASSES["waves"](each)]) for each in (TRAIN, TEST))
+def test_mahalanobis_distance_matches_scikit_learn(fitted):
+    train, test = (
+        np.concatenate([outputs.latent for outputs in FORWARD["cosines"](images)]) for images in (TRAIN, TEST)
+    )
     expected = EmpiricalCovariance().fit(train).mahalanobis(test)
-    np.testing.assert_allclose(values(fitted["mahalanobis"], TEST), expected, rtol=1e-3)
-    # Over the images that it was fitted to, the mean is the number of dimensions.
-    assert values(fitted["mahalanobis"], TRAIN).mean() == pytest.approx(9, rel=1e-3)
+    np.testing.assert_allclose(compute(fitted["mahalanobis"], TEST), expected, rtol=1e-3)
+    # Over the training images the mean is the number of dimensions.
+    assert compute(fitted["mahalanobis"], TRAIN).mean() == pytest.approx(9, rel=1e-3)
 
 
-def nearest(references, queries, count=5):
-    """Returns the root of the mean squared distance of the nearest ones."""
+def knn_distance(references, queries, count=5):
+    """Returns the root mean square distance of the nearest references."""
     distances, _ = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(references).kneighbors(queries)
     return np.sqrt(np.square(distances).mean(axis=1))
 
 
-def test_neighbours_are_those_of_scikit_learn(fitted):
-    train, test = (np.concatenate([p.latent for p in PASSES["waves"](each)]) for each in (TRAIN, TEST))
-    assert len(train) < index.LISTED
-    expected = nearest(train / train.std(axis=0), test / train.std(axis=0))
-    np.testing.assert_allclose(values(fitted["neighbours"], TEST), expected, rtol=1e-3)
+def test_knn_distance_matches_scikit_learn(fitted):
+    train, test = (
+        np.concatenate([outputs.latent for outputs in FORWARD["cosines"](images)]) for images in (TRAIN, TEST)
+    )
+    assert len(train) < neighbor_index.IVF_MIN_REFERENCES
+    expected = knn_distance(train / train.std(axis=0), test / train.std(axis=0))
+    np.testing.assert_allclose(compute(fitted["knn"], TEST), expected, rtol=1e-3)
 
 
-def test_where_there_are_fewer_neighbours_than_are_asked_for_all_of_them_count():
+def test_all_neighbors_count_if_there_are_fewer_than_n_neighbors():
     references = np.array([[0, 0], [0, 4], [0, 8]], np.float32)
-    score = SCORES["neighbours"](scale=np.ones(2, np.float32), index=index.build(references))
+    score = SCORES["knn"](scale=np.ones(2, np.float32), index=neighbor_index.build(references))
     # 3, 5, and the root of 9 + 64.
-    assert score(of_latents(np.array([[3, 0]], np.float32))) == pytest.approx(np.sqrt((9 + 25 + 73) / 3))
+    assert score(with_latents(np.array([[3, 0]], np.float32))) == pytest.approx(np.sqrt((9 + 25 + 73) / 3))
 
 
-def test_the_search_among_many_finds_nearly_all_of_the_nearest(random):
-    references, queries = (random.normal(size=(size, 6)).astype(np.float32) for size in (2 * index.LISTED, 300))
-    found = SCORES["neighbours"](scale=np.ones(6, np.float32), index=index.build(references))(of_latents(queries))
-    exact = nearest(references, queries)
-    # What is missed is replaced by something further away.
-    assert (found >= exact * (1 - 1e-4)).all()
-    assert (found <= exact * 1.001).mean() > 0.9 and found.mean() < 1.01 * exact.mean()
+def test_inverted_lists_find_nearly_all_of_the_nearest_neighbors(random):
+    sizes = (2 * neighbor_index.IVF_MIN_REFERENCES, 300)
+    references, queries = (random.normal(size=(size, 6)).astype(np.float32) for size in sizes)
+    score = SCORES["knn"](scale=np.ones(6, np.float32), index=neighbor_index.build(references))
+    approximate, exact = score(with_latents(queries)), knn_distance(references, queries)
+    # A neighbor that is missed is replaced by one further away.
+    assert (approximate >= exact * (1 - 1e-4)).all()
+    assert (approximate <= exact * 1.001).mean() > 0.9 and approximate.mean() < 1.01 * exact.mean()
 
 
-# --- Scores of the strokes -------------------------------------------------------------------------------------------
+# --- Scores of HOG descriptors --------------------------------------------------------------------------------------
 
 
-def test_the_strokes_distance_is_that_of_the_nearest_training_images(fitted):
-    described = [gradients.describe(tf.constant(each / 255.0, tf.float32)).numpy() for each in (TRAIN, TEST)]
-    # Of 64 main directions, by way of the singular values.
-    mean = described[0].mean(axis=0)
-    directions = np.linalg.svd(described[0] - mean, full_matrices=False)[2][:64]
-    train, test = ((each - mean) @ directions.T for each in described)
-    positions = NearestNeighbors(n_neighbors=30).fit(train).kneighbors(test, return_distance=False)
-    expected = gradients.distance_to_span(test[:, None], train[positions], ridge=0.3)[:, 0]
-    np.testing.assert_allclose(values(fitted["gradients"], TEST), expected, rtol=1e-2)
+def test_hog_score_is_the_local_hyperplane_distance_of_30_neighbors_in_64_components(fitted):
+    train, test = (hog.hog_descriptors(tf.constant(to_float(images))).numpy() for images in (TRAIN, TEST))
+    # Principal components by singular value decomposition.
+    mean = train.mean(axis=0)
+    components = np.linalg.svd(train - mean, full_matrices=False)[2][:64]
+    train, test = (train - mean) @ components.T, (test - mean) @ components.T
+    indices = NearestNeighbors(n_neighbors=30).fit(train).kneighbors(test, return_distance=False)
+    expected = hog.local_hyperplane_distance(test[:, None], train[indices], ridge=0.3)[:, 0]
+    np.testing.assert_allclose(compute(fitted["hog"], TEST), expected, rtol=1e-2)
 
 
-def test_the_strokes_of_noise_are_strange_and_those_of_training_known(fitted):
-    known, alike, strange = (values(fitted["gradients"], each) for each in (TRAIN[:24], TEST, noisy(6, 24)))
-    assert np.median(known) < np.median(alike)
-    assert alike.max() < strange.min()
+def test_hog_score_orders_training_images_inliers_and_noise(fitted):
+    train, inliers, noise = (compute(fitted["hog"], images) for images in (TRAIN[:24], TEST, make_noise(6, 24)))
+    assert np.median(train) < np.median(inliers)
+    assert inliers.max() < noise.min()
 
 
-def test_fewer_training_images_than_neighbours_are_enough():
-    score = fit("gradients", images=TRAIN[:10])
-    assert np.isfinite(values(score, TEST)).all()
-    assert np.isfinite(values(fit("combined", images=TRAIN[:12]), TEST)).all()
+def test_fewer_training_images_than_neighbors_are_enough():
+    assert np.isfinite(compute(fit("hog", images=TRAIN[:10]), TEST)).all()
+    assert np.isfinite(compute(fit("fisher", images=TRAIN[:12]), TEST)).all()
 
 
-def test_other_images_are_measured_from_the_first_ones_neighbours(fitted):
-    image, other = (scores.scaled(each) for each in (TEST, clouds(7, 24)))
-    own, others = fitted["gradients"].distances(image, other)
-    np.testing.assert_allclose(own, fitted["gradients"].distances(image)[0], rtol=1e-5)
-    # From their own neighbours they are nearer.
-    assert others.mean() > fitted["gradients"].distances(other)[0].mean()
+def test_hog_distances_of_other_images_are_from_the_neighbors_of_the_first(fitted):
+    images, others = (tf.constant(to_float(each)) for each in (TEST, make_clouds(7, 24)))
+    from_nearest, from_others = fitted["hog"].distances(images, others)
+    np.testing.assert_allclose(from_nearest, fitted["hog"].distances(images)[0], rtol=1e-5)
+    # Their own neighbors are nearer.
+    assert from_others.mean() > fitted["hog"].distances(others)[0].mean()
 
 
-@pytest.mark.parametrize("model", PASSES)
-def test_the_combined_score_is_fishers_of_its_three_answers(model):
-    found = values(fit("combined", model), TEST, model)
-    # A tenth of the training images is held back and sets the scales.
-    strokes = fit("gradients", images=TRAIN[:-30])
+@pytest.mark.parametrize("model", FORWARD)
+def test_fisher_combination_matches_scipy(model):
+    values = compute(fit("fisher", model), TEST, model)
+    # A tenth of the training images is held out and sets the scales.
+    hog_score = fit("hog", images=TRAIN[:-30])
 
-    def logarithms(images):
-        (passed,) = PASSES[model](images)
-        answers = [*strokes.distances(passed.image, passed.output), SCORES["ssim"]()(passed)]
-        return np.log(np.array(answers, np.float64))
+    def log_scores(images):
+        (outputs,) = FORWARD[model](images)
+        three = [*hog_score.distances(outputs.image, outputs.output), SCORES["ssim"]()(outputs)]
+        return np.log(np.array(three, np.float64))
 
-    scale = logarithms(TRAIN[-30:])
-    standard = (logarithms(TEST) - scale.mean(axis=1, keepdims=True)) / scale.std(axis=1, keepdims=True)
-    expected = [stats.combine_pvalues(tails, method="fisher").statistic / 2 for tails in stats.norm.sf(standard).T]
-    np.testing.assert_allclose(found, expected, rtol=1e-2)
+    holdout = log_scores(TRAIN[-30:])
+    z = (log_scores(TEST) - holdout.mean(axis=1, keepdims=True)) / holdout.std(axis=1, keepdims=True)
+    expected = [stats.combine_pvalues(tails, method="fisher").statistic / 2 for tails in stats.norm.sf(z).T]
+    np.testing.assert_allclose(values, expected, rtol=1e-2)
 
 
-def test_the_combined_score_also_sees_a_strange_reconstruction(fitted):
-    (passed,) = PASSES["waves"](TEST)
-    strange = dataclasses.replace(passed, output=scores.scaled(noisy(8, 24)))
-    assert (fitted["combined"](strange) > fitted["combined"](passed)).all()
+def test_fisher_combination_is_larger_for_an_anomalous_reconstruction(fitted):
+    (outputs,) = FORWARD["cosines"](TEST)
+    anomalous = dataclasses.replace(outputs, output=tf.constant(to_float(make_noise(8, 24))))
+    assert (fitted["fisher"](anomalous) > fitted["fisher"](outputs)).all()

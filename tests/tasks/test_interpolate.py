@@ -3,116 +3,91 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cae.data import pipeline
-from cae.tasks import interpolate, own
-from cae.tasks.fitted import Fitted
-from cae.tasks.subject import Interpolation
+from cae.tasks import interpolate
 
-DEGREES = np.array([0, 0.25, 0.5, 1])
+WEIGHTS = np.array([0, 0.25, 0.5, 1])
 
 
 @pytest.fixture
-def asked(subject):
-    """The task's subject, whose model decodes an image of value v as one of v / 2."""
-    return dataclasses.replace(subject, interpolation=Interpolation(DEGREES, pairs=6, seed=0))
+def context(context):
+    """The context of the task; its model decodes an image of value v as one of v / 2."""
+    return dataclasses.replace(context, interpolation_weights=WEIGHTS, interpolation_pairs=6)
 
 
-def images_of(values):
+def constant_images(values):
     return np.asarray(values, np.float32)[..., None, None, None] * np.ones((12, 12, 1), np.float32)
 
 
-def test_ways_decode_the_mixture_and_blend_the_pixels(subject):
-    ways = interpolate.ways(subject.trained.model, images_of([[0.2, 0.8]]), DEGREES)
-    np.testing.assert_allclose(ways["linear"][0, :, 0, 0, 0], [0.1, 0.175, 0.25, 0.4], atol=1e-6)
-    np.testing.assert_allclose(ways["pixel blend"][0, :, 0, 0, 0], [0.2, 0.35, 0.5, 0.8], atol=1e-6)
-    # Mean and largest value of a flat image are alike: two such vectors are parallel, and have no arc between them.
-    np.testing.assert_allclose(ways["spherical"], ways["linear"], atol=1e-6)
+def test_paths_are_decoded_from_latent_vectors_or_blended_from_pixels(context):
+    paths = interpolate.interpolate_all_methods(context.run.model, constant_images([[0.2, 0.8]]), WEIGHTS)
+    assert paths.keys() == {"lerp", "slerp", "pixel_blend"}
+    np.testing.assert_allclose(paths["lerp"][0, :, 0, 0, 0], [0.1, 0.175, 0.25, 0.4], atol=1e-6)
+    np.testing.assert_allclose(paths["pixel_blend"][0, :, 0, 0, 0], [0.2, 0.35, 0.5, 0.8], atol=1e-6)
+    # Mean and largest value of a constant image are equal: two such vectors are parallel, with no arc between them.
+    np.testing.assert_allclose(paths["slerp"], paths["lerp"], atol=1e-6)
 
 
-def test_a_path_is_measured_by_hand(asked):
-    section = interpolate.run(asked)
-    rows = {(row["pairs"], row["method"]): row for row in section.results["methods"]}
-    assert {kind for kind, _ in rows} == {"within", "between"}
+def test_metrics_of_constant_images_by_hand(context):
+    section = interpolate.run(context)
+    rows = {(row["pair_type"], row["method"]): row for row in section.results["methods"]}
+    assert {pair_type for pair_type, _ in rows} == {"same_class", "different_class"}
     for row in rows.values():
-        assert row["smoothness"] == pytest.approx(1, abs=1e-3)  # Flat images change evenly.
-    assert rows["between", "pixel blend"]["endpoint_mse"] == pytest.approx(0, abs=1e-9)
-    assert section.results["usual_distance"] == pytest.approx(0, abs=1e-2)  # Test images are training images here.
-    assert len(section.tables["interpolate_by_degree"]) == 2 * 3 * len(DEGREES)
-    assert 0 <= section.results["closer_than_blend"] <= 1
-    ring = section.animations["interpolate_ring"][1]
-    assert ring.shape == (4 * interpolate.RING_STEPS, 12, 12, 1)
+        assert row["max_step_ratio"] == pytest.approx(1, abs=1e-3)  # Constant images change evenly.
+        assert {"confidence", "num_distinct_labels", "nn_distance_ratio"} <= row.keys()
+    assert rows["different_class", "pixel_blend"]["endpoint_mse"] == pytest.approx(0, abs=1e-9)
+    assert section.results["test_nn_distance"] == pytest.approx(0, abs=1e-2)  # Test images are training images here.
+    assert len(section.tables["interpolate_by_weight"]) == 2 * 3 * len(WEIGHTS)
+    assert 0 <= section.results["frac_closer_than_pixel_blend"] <= 1
+    assert section.animations["interpolate_closed_path"][1].shape == (4 * interpolate.STEPS_PER_ANCHOR, 12, 12, 1)
+    assert section.figures.keys() == {
+        "interpolate", "interpolate_grid", "interpolate_closed_path", "interpolate_nn_distance_ratio",
+        "interpolate_confidence",
+    }  # fmt: skip
 
 
-def test_endpoints_are_held_to_the_real_images(asked):
-    asked = dataclasses.replace(asked, class_names=[])
-    values = np.arange(8) * 30 / 255
-    section = interpolate.run(asked)
-    row = next(row for row in section.results["methods"] if row["method"] == "linear")
-    assert row["pairs"] == "any" and "confidence" not in row
-    # Images are halved: errors lie among (v / 2)^2.
-    assert 0 < row["endpoint_mse"] <= (values[-1] / 2) ** 2
+def test_the_endpoint_error_is_that_of_the_decoded_images(context):
+    section = interpolate.run(dataclasses.replace(context, class_names=[]))
+    row = next(row for row in section.results["methods"] if row["method"] == "lerp")
+    assert row["pair_type"] == "any" and "confidence" not in row
+    # Images are halved: errors are among (v / 2)^2.
+    assert 0 < row["endpoint_mse"] <= (7 * 30 / 255 / 2) ** 2
 
 
-def test_degrees_without_the_ends_have_no_endpoint_error(asked):
-    inner = dataclasses.replace(asked.interpolation, degrees=np.array([0.4, 0.6]))
-    section = interpolate.run(dataclasses.replace(asked, interpolation=inner))
+def test_weights_without_0_and_1_have_no_endpoint_error(context):
+    section = interpolate.run(dataclasses.replace(context, interpolation_weights=np.array([0.4, 0.6])))
     assert all("endpoint_mse" not in row for row in section.results["methods"])
 
 
-def test_closer_is_nearer_to_a_ratio_of_one():
-    def rows(method, ratios):
-        return [
-            {"pairs": "between", "method": method, "degree": degree, "distance_ratio": ratio}
-            for degree, ratio in zip([0, 0.25, 0.5, 0.75, 1], ratios)
-        ]
-
-    # Between the ends 0.85 is farther from 1 than 1.1 is; the ends themselves do not count.
-    told = rows("linear", [9, 0.85, 1.05, 0.8, 9]) + rows("pixel blend", [1, 1.1, 1.2, 1.1, 1])
-    found = interpolate.shares(told)
-    assert found == pytest.approx({"closer_than_blend": 1 / 3, "below_blend": 1})
+def test_closer_than_pixel_blend_means_a_ratio_closer_to_one():
+    # Between the end points 0.85 is farther from 1 than 1.1 is; the end points do not count.
+    ratios = np.array([9, 0.85, 1.05, 0.8, 9]), np.array([1, 1.1, 1.2, 1.1, 1])
+    fractions = interpolate.compare_with_pixel_blend(np.array([0, 0.25, 0.5, 0.75, 1]), *ratios)
+    assert fractions == pytest.approx({"frac_closer_than_pixel_blend": 1 / 3, "frac_below_pixel_blend": 1})
 
 
-def test_a_data_set_that_knows_is_asked(asked):
-    seen = []
+def test_a_data_sets_own_metric_is_reported_beside_the_others(context):
+    shapes = []
 
-    def judge(between):
-        seen.append(between.shape)
-        return {"mean_distance": 0.25}
+    def metric(paths):
+        shapes.append(paths.shape)
+        return {"mean_distance": 0.25, "smoothness": 0.5, "undefined": None}
 
-    results = interpolate.run(
-        dataclasses.replace(asked, interpolation=dataclasses.replace(asked.interpolation, judge=judge))
-    ).results
-    assert results["mean_distance"] == 0.25 and seen == [(6, 16, 12, 12, 1)]
-
-
-@pytest.fixture
-def pictures():
-    values = {"a.png": 51, "b.png": 102, "c.png": 204, "d.png": 255}
-    return {name: Fitted(np.full((12, 12, 1), value, np.uint8), "", ()) for name, value in values.items()}
+    section = interpolate.run(dataclasses.replace(context, interpolation_metric=metric))
+    assert section.results["mean_distance"] == 0.25 and shapes == [(6, 16, 12, 12, 1)]
+    assert "undefined" not in section.results
+    # `smoothness` is that of the lines data set (ACAI), which is not the step ratio.
+    assert "max step ratio 1" in section.headline and "smoothness 0.5" in section.headline
 
 
-def test_ones_own_pictures_are_mixed_in_their_order(subject, pictures):
-    two = dict(list(pictures.items())[:2])
-    section = own.interpolate(subject.trained.model, two, DEGREES)
-    assert [*section.figures] == ["interpolated", "interpolate_ring"]
-    frames = section.animations["interpolated"][1]
-    # To and fro: 0.2 and 0.4 of white, halved.
-    assert frames.shape[0] == 2 * interpolate.RING_STEPS
-    assert frames[0].mean() == pytest.approx(0.1) and frames[interpolate.RING_STEPS].mean() == pytest.approx(0.2)
-    assert "interpolate_grid" in own.interpolate(subject.trained.model, pictures, DEGREES).figures
+def test_encode_and_decode_keep_leading_dimensions(context):
+    images = constant_images(np.linspace(0, 1, 600).reshape(150, 2, 2))  # More than one chunk.
+    latents = interpolate.encode(context.run.model, images)
+    assert latents.shape == (150, 2, 2, 2)
+    np.testing.assert_allclose(interpolate.decode(context.run.model, latents), images / 2, atol=1e-6)
 
 
-def test_ones_own_pictures_have_their_latent_vectors_in_a_table(subject, pictures):
-    section = own.reconstruct(subject.trained.model, pictures, most_shown=3)
-    rows = section.tables["reconstructed"]
-    assert [row["file"] for row in rows] == [*pictures]
-    assert [row["latent_0"] for row in rows] == pytest.approx([0.2, 0.4, 0.8, 1.0], abs=1e-5)
-    assert rows[3]["mse"] == pytest.approx(0.25, rel=1e-5)
-
-
-def test_batches_are_what_the_pipeline_gives(subject):
-    # The model's own images through the pipeline and through the task are the same vectors.
-    images, labels = subject.read("test")
-    batch = next(iter(pipeline.evaluation_batches(images, labels, classes=3, corrupt=None, batch_size=8, seed=0)))
-    ours = interpolate.encode(subject.trained.model, images.astype(np.float32) / 255)
-    np.testing.assert_allclose(ours, subject.trained.model.encode(batch["image"]), atol=1e-6)
+def test_the_task_encodes_the_same_images_as_the_pipeline(context):
+    images, _ = context.load("test")
+    batch = next(iter(context.batches("test", None, range(3))))
+    latents = interpolate.encode(context.run.model, images[:3].astype(np.float32) / 255)
+    np.testing.assert_allclose(latents, context.run.model.encode(batch["image"]), atol=1e-6)

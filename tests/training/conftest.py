@@ -1,17 +1,17 @@
-"""What tests of training share: a small data set, and models that are built and traced once."""
+"""A small data set, and models that are built and traced once for all tests of training."""
 
-import fits
 import numpy as np
 import pytest
+import trainings
 
 
 @pytest.fixture(scope="session")
-def builds():
-    """States and graph functions that several runs take in turn; each begins with their initial values."""
-    return fits.Builds()
+def state_cache():
+    """States and graph functions that several runs use in turn, each from their initial values on."""
+    return trainings.StateCache()
 
 
 @pytest.fixture(scope="session")
-def source():
-    """A data set of 40 images, in which fitting takes no time."""
-    return fits.made_up(np.random.default_rng(0).integers(0, 256, (40, *fits.IMAGE_SHAPE), np.uint8))
+def dataset():
+    """A data set of 40 images, on which training takes no time."""
+    return trainings.make_dataset(np.random.default_rng(0).integers(0, 256, (40, *trainings.IMAGE_SHAPE), np.uint8))

@@ -1,4 +1,4 @@
-"""Golden weights: what 20 steps of training make of small models, and the machine's numerics that they hold for.
+"""Golden weights: small models after 20 training steps, and fingerprints of the machines that computed them.
 
 `make golden` renews tests/golden/weights.json, and is only for a change that is meant to change numbers; `make golden
 ADD=--add` keeps it and adds the digests of another machine, whose weights must agree within the tolerances.
@@ -15,14 +15,18 @@ import numpy as np
 import tensorflow as tf
 
 from cae.config import Config
-from cae.data import noise, pipeline, sources
-from cae.training import build, distribution, objectives, steps
+from cae.data import datasets, noise, pipeline
+from cae.data.splits import ArraySplit
+from cae.training import distribution
+from cae.training.objectives import get_objective
+from cae.training.train_state import TrainState
+from cae.training.train_step import make_train_steps
 
 FILE = Path(__file__).resolve().parents[1] / "golden/weights.json"
 
 STEPS, BATCH_SIZE, IMAGES = 20, 8, 44
 
-# Sides that are padded and halved twice, and colours, so that every kind of layer and the order of channels count.
+# Sizes that are padded and downsampled twice, and colors, so that every kind of layer and the channel order matter.
 IMAGE_SHAPE = (18, 18, 3)
 
 OBJECTIVES = {"conv": {}, "vae": {"model": "vae"}, "acai": {"regularizer": "acai"}}
@@ -34,12 +38,12 @@ CASES = [
     for replicas in (1, 2)
 ]
 
-VALUES = 4
-"""Numbers of a variable that are kept as they are, beside its sum and its norm."""
+NUM_VALUES = 4
+"""Values of a variable that are stored, beside its sum and its norm."""
 
 
-def made_up():
-    """Returns a data set of images that NumPy makes: shades of color with a disk, and a little noise."""
+def make_dataset():
+    """Returns a data set of synthetic images: a disk on a background of another color, and a little noise."""
     random = np.random.default_rng(0)
     height, width, channels = IMAGE_SHAPE
     y, x = np.mgrid[:height, :width]
@@ -48,115 +52,115 @@ def made_up():
         disk = (y - random.integers(4, 14)) ** 2 + (x - random.integers(4, 14)) ** 2 < random.integers(9, 36)
         colors = random.integers(0, 200, (2, channels))
         image[:] = np.where(disk[..., None], *colors) + random.integers(0, 56, IMAGE_SHAPE)
-    return sources.Source(
-        name="made up",
+    split = ArraySplit(IMAGES, "synthetic", lambda: [(images, np.zeros(IMAGES, np.int64))])
+    return datasets.ImageDataset(
+        name="synthetic",
         image_shape=IMAGE_SHAPE,
         class_names=(),
-        splits={"train": sources.Split(IMAGES, "made"), "validation": sources.Split(IMAGES, "made")},
-        read=lambda _: (images, np.zeros(IMAGES, np.int64)),
+        splits={"train": split, "validation": split},
     )
 
 
 def train(case, strategy):
-    """Returns what 20 steps end with, by name: sums of losses, weights, optimizers' slots, counts and loss scales."""
+    """Returns by name, after 20 steps: sums of losses, weights, and the optimizers' slots, counters and loss scales."""
     objective, precision, _ = case
-    settings = Config(
-        width=4, latent_dim=4, batch_size=BATCH_SIZE, epochs=5, precision=precision, learning_rate=0.004,
+    config = Config(
+        base_filters=4, latent_dim=4, batch_size=BATCH_SIZE, epochs=5, precision=precision, learning_rate=0.004,
         lr_schedule="cosine", noise="gaussian:0.1-0.5", **OBJECTIVES[objective],
     )  # fmt: skip
-    feed = pipeline.feed(made_up(), noise.parse(settings.noise), BATCH_SIZE, settings.seed)
+    train_data = pipeline.make_train_data(make_dataset(), noise.parse_noise(config.noise), BATCH_SIZE, config.seed)
     try:
-        state = build.build_state(strategy, settings, IMAGE_SHAPE, feed.steps(settings.epochs))
-        train_steps = steps.make_train_steps(strategy, state, objectives.find(settings), BATCH_SIZE)
-        batches = distribution.shared_out(strategy, feed.training(0, STEPS), endless=True)
-        _, good = train_steps(iter(batches), tf.constant(STEPS))
+        state = TrainState.create(strategy, config, IMAGE_SHAPE, train_data.num_steps(config.epochs))
+        train_steps = make_train_steps(strategy, state, get_objective(config), BATCH_SIZE)
+        batches = distribution.distribute_dataset(strategy, train_data.train(0, STEPS), infinite=True)
+        _, applied = train_steps(iter(batches), tf.constant(STEPS))
     finally:
         keras.config.set_dtype_policy("float32")
-    assert state.steps == STEPS and int(good) == STEPS
-    players = {"model": state} | ({"critic": state.critic} if state.critic else {})
-    # Keras' own names count the layers of a process.
-    return {"losses": state.tally.sums.numpy()} | {
-        f"{player}.{kind} {number} {'x'.join(map(str, variable.shape))}": variable.numpy()
-        for player, of in players.items()
-        for kind, variables in (("weights", of.model.variables), ("optimizer", of.optimizer.variables))
-        for number, variable in enumerate(variables)
+    assert state.global_step == STEPS and int(applied) == STEPS
+    networks = {"model": state} | ({"critic": state.critic} if state.critic else {})
+    # Keras' names would number the layers of the process.
+    return {"losses": state.epoch_metrics.loss_sums.numpy()} | {
+        f"{name}.{kind} {index} {'x'.join(map(str, variable.shape))}": variable.numpy()
+        for name, network in networks.items()
+        for kind, variables in (("weights", network.model.variables), ("optimizer", network.optimizer.variables))
+        for index, variable in enumerate(variables)
     }
 
 
 def digest(variables):
     """Returns the SHA-256 of all variables."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, value in variables.items():
-        found.update(name.encode() + str(value.dtype).encode() + value.tobytes())
-    return found.hexdigest()
+        sha256.update(name.encode() + str(value.dtype).encode() + value.tobytes())
+    return sha256.hexdigest()
 
 
 def summary(variables):
-    """Returns of each variable [sum, L2 norm, some of its values], in float64."""
-    found = {}
+    """Returns [sum, L2 norm, some of the values] of each variable, in float64."""
+    summaries = {}
     for name, value in variables.items():
         flat = value.astype(np.float64).ravel()
-        some = flat[np.linspace(0, flat.size - 1, VALUES).astype(int)]
-        found[name] = [float(f"{each:.9g}") for each in (flat.sum(), np.linalg.norm(flat), *some)]
-    return found
+        values = flat[np.linspace(0, flat.size - 1, NUM_VALUES).astype(int)]
+        summaries[name] = [float(f"{each:.9g}") for each in (flat.sum(), np.linalg.norm(flat), *values)]
+    return summaries
 
 
 TOLERANCES = {"float32": 1e-4, "mixed_float16": 4e-2}
-"""How far numbers may be from the file's on a machine that computes otherwise, as a share of a variable's L2 norm."""
+"""Allowed difference from the stored values on a machine of another fingerprint, relative to a variable's L2 norm."""
 
 
-def differences(case, variables, held):
-    """Returns in words which variables are further from their summaries in the file than the tolerance allows.
+def differences(case, variables, expected):
+    """Returns a line for each variable that differs from its stored summary by more than the tolerance.
 
-    Sums of n numbers may differ sqrt(n) times as much. Float16 leaves of most numbers but their order of magnitude:
-    norms of kernels, and losses, are compared.
+    Sums of n values may differ sqrt(n) times as much. In float16 most values agree in their order of magnitude only:
+    there norms of kernels, and losses, are compared.
     """
     _, precision, _ = case
-    tolerance, found = TOLERANCES[precision], []
+    tolerance, lines = TOLERANCES[precision], []
     summaries = summary(variables)
-    if summaries.keys() != held.keys():
-        return [f"other variables: {sorted(summaries.keys() ^ held.keys())}"]
+    if summaries.keys() != expected.keys():
+        return [f"other variables: {sorted(summaries.keys() ^ expected.keys())}"]
     for name, value in variables.items():
-        there, here = np.array(held[name]), np.array(summaries[name])
-        shares = np.abs(here - there) / max(there[1], 1e-12)
-        shares[0] /= max(value.size, 1) ** 0.5
+        stored, computed = np.array(expected[name]), np.array(summaries[name])
+        errors = np.abs(computed - stored) / max(stored[1], 1e-12)
+        errors[0] /= max(value.size, 1) ** 0.5
         if precision != "float32":
-            counts = name == "losses" or (".weights" in name and value.ndim > 1)
-            shares = shares[1:2] if counts else shares[:0]
-        if not (shares <= tolerance).all():  # True for NaN as well.
-            found.append(f"{name}: {here} is not {there}: {shares.max():.1e} of its norm")
-    return found
+            is_compared = name == "losses" or (".weights" in name and value.ndim > 1)
+            errors = errors[1:2] if is_compared else errors[:0]
+        if not (errors <= tolerance).all():  # True for NaN as well.
+            lines.append(f"{name}: {computed} is not {stored}: differs by {errors.max():.1e} of its norm")
+    return lines
 
 
 def fingerprint():
-    """Returns the SHA-256 of what TensorFlow alone computes here, and of its and Keras' versions.
+    """Returns the SHA-256 of what TensorFlow alone computes on this machine, and of the versions of it and Keras.
 
-    Convolutions of the shapes in the models, with their gradients, products of matrices, elementary functions, and
-    normal numbers: in float32 and in float16, in a graph, where operations may be fused.
+    These are convolutions of the models' shapes and their gradients, matrix products, elementary functions, and normal
+    samples: in float32 and in float16, in a graph, where operations may be fused.
     """
-    found = hashlib.sha256(f"tensorflow {tf.__version__} keras {keras.__version__}".encode())
+    sha256 = hashlib.sha256(f"tensorflow {tf.__version__} keras {keras.__version__}".encode())
     random = np.random.default_rng(1)
     for dtype in (np.float32, np.float16):
 
         def results(operation, *shapes, dtype=dtype):
-            # Arguments, since on constants a graph is computed as it is made, by other kernels.
+            # As arguments, since a graph of constants is folded by other kernels.
             return tf.function(operation)(*(tf.constant(random.standard_normal(shape), dtype) for shape in shapes))
 
-        # A part of a batch has two images, and twice as many are decoded for the critic.
+        # A microbatch has two images, and twice as many are decoded for the critic.
         for images in (2, 4):
             for side, inputs, filters, strides in ((10, 12, 4, 1), (10, 4, 4, 1), (10, 4, 16, 2), (10, 4, 12, 1)):
                 shapes = (images, side, side, inputs), (3, 3, inputs, filters), (filters,)
-                _add(found, results(functools.partial(_convolution, strides), *shapes))
-            _add(found, results(_transposed_convolution, (images, 5, 5, 16), (3, 3, 4, 16)))
+                _update(sha256, results(functools.partial(_convolution, strides), *shapes))
+            _update(sha256, results(_transposed_convolution, (images, 5, 5, 16), (3, 3, 4, 16)))
             for inputs, outputs in ((400, 4), (4, 400), (400, 32)):
-                _add(found, results(_products, (images, inputs), (inputs, outputs)))
-        _add(found, results(_functions, (1000,)))
-    return found.hexdigest()
+                _update(sha256, results(_products, (images, inputs), (inputs, outputs)))
+        _update(sha256, results(_functions, (1000,)))
+    return sha256.hexdigest()
 
 
-def _add(found, results):
+def _update(sha256, results):
     for each in results:
-        found.update(each.numpy().tobytes())
+        sha256.update(each.numpy().tobytes())
 
 
 def _convolution(strides, features, kernel, bias):
@@ -180,32 +184,29 @@ def _products(vectors, matrix):
 
 
 def _functions(values):
-    drawn = tf.random.stateless_normal(values.shape, [0, 1], dtype=values.dtype)
+    normal = tf.random.stateless_normal(values.shape, [0, 1], dtype=values.dtype)
     functions = (tf.exp, tf.math.log, tf.tanh, tf.math.rsqrt, tf.sqrt, tf.reduce_sum)
-    return [drawn, *(function(tf.abs(values)) for function in functions)]
+    return [normal, *(function(tf.abs(values)) for function in functions)]
 
 
-def name_of(case):
-    """Returns a case's name in the file."""
+def case_name(case):
+    """Returns a case's key in the file, which is the same for one and two replicas."""
     objective, precision, _ = case
     return f"{objective} {precision}"
 
 
 def read():
-    """Returns the content of the file: digests by fingerprint and case, and summaries by case.
-
-    One replica and two have the same.
-    """
+    """Returns the content of the file: digests by fingerprint and case, and summaries by case."""
     return json.loads(FILE.read_text())
 
 
 def _write(content):
-    """Writes the file, a line for each variable."""
+    """Writes the file, with a line for each variable."""
     cases = [
         f'  "{case}": {{\n'
-        + ",\n".join(f"   {json.dumps(name)}: {json.dumps(numbers)}" for name, numbers in of.items())
+        + ",\n".join(f"   {json.dumps(name)}: {json.dumps(values)}" for name, values in variables.items())
         + "\n  }"
-        for case, of in content["summaries"].items()
+        for case, variables in content["summaries"].items()
     ]
     digests = json.dumps(content["digests"], indent=1).replace("\n", "\n ")
     FILE.parent.mkdir(exist_ok=True)
@@ -215,24 +216,24 @@ def _write(content):
 def main():
     """Writes the file, or adds this machine's digests to it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--add", action="store_true", help="keep what is there, and add this machine's digests")
+    parser.add_argument("--add", action="store_true", help="keep the file, and add this machine's digests")
     add = parser.parse_args().add
     strategies = {1: tf.distribute.get_strategy(), 2: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])}
     trained = {case: train(case, strategies[case[2]]) for case in CASES}
     digests = {case: digest(variables) for case, variables in trained.items()}
     for case in CASES:
         if digests[case] != digests[*case[:2], 1]:
-            raise SystemExit(f"{name_of(case)}: two replicas do not do what one does")
-    content = read() if add else {"digests": {}, "summaries": {name_of(c): summary(trained[c]) for c in CASES}}
+            raise SystemExit(f"{case_name(case)}: two replicas differ from one")
+    content = read() if add else {"digests": {}, "summaries": {case_name(c): summary(trained[c]) for c in CASES}}
     for case in CASES:
-        if told := differences(case, trained[case], content["summaries"][name_of(case)]):
-            raise SystemExit(f"{name_of(case)} is not what it was, so that nothing is added: {told[0]}")
-    content["digests"][fingerprint()] = {name_of(case): each for case, each in digests.items()}
+        if lines := differences(case, trained[case], content["summaries"][case_name(case)]):
+            raise SystemExit(f"{case_name(case)} differs from the file, and nothing is added: {lines[0]}")
+    content["digests"][fingerprint()] = {case_name(case): each for case, each in digests.items()}
     _write(content)
 
 
 if __name__ == "__main__":
-    from tests import conftest  # Sets threads and devices as they are in the tests.
+    from tests import conftest  # Sets threads and devices as in the tests.
 
-    conftest.start_tensorflow()
+    conftest.import_tensorflow()
     main()

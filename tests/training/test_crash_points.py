@@ -1,41 +1,44 @@
-"""Runs that are killed before each kind of operation on their files, and what became of them when they went on.
+"""Runs that are killed before each kind of file operation, and how they end when they are resumed.
 
-One run is watched that goes on from where another was killed, goes back from steps that are no numbers, saves within
-epochs and at their ends, and ends. Its folder is copied as it is just before each operation: that is what SIGKILL
-leaves. A run goes on from each of the copies, and has to end as one does that nobody killed: the bits of all variables,
-metrics.jsonl but for its timings, the scalars in TensorBoard, each once, and no temporary files.
+One run is watched that resumes another that was killed, rolls back from steps that are not finite, saves within epochs
+and at their ends, and ends. Its folder is copied as it is just before each operation: that is what SIGKILL leaves. Each
+of the copies is resumed, and has to end as a run does that was not killed: the bits of all variables, metrics.jsonl but
+for its timings, the scalars in TensorBoard, each once, and no temporary files.
 
 Operations are those that Python tells its audit hooks (opening to write, renaming, removing, making folders), and
-writes of TensorFlow's: checkpoints, records of events, flushes. Of operations by the same functions of cae/ on files
-of the same name but for its numbers, only the first is tried. Writes that are half done are made: a line and a text
-that end in the middle, a checkpoint that is cut off, its index missing, or still in temporary pieces.
+those of TensorFlow (checkpoints, records of events, flushes). Of operations by the same functions of cae/ on files of
+the same name but for its numbers, only the first is tried. Files that are half written are made from complete ones: a
+line and a text that end in the middle, a checkpoint that is truncated, without its index, or still in temporary files.
 
-What is not covered: a loss of power, after which the disk holds what was flushed last; that files are flushed is seen
-in `test_checkpoints_are_flushed`. Nor events that TensorFlow had in memory: an event file can end anywhere, which is
-tried in test_summaries.py.
+What is not covered: a power cut, after which the disk has what was flushed last; that files are flushed is tested by
+`test_checkpoints_are_flushed`. Nor events that TensorFlow had in memory: an event file may end anywhere, which is
+tested in test_metric_writer.py.
 """
 
 import dataclasses
 import functools
+import itertools
 import re
 import shutil
 import signal
 from pathlib import Path
 from unittest import mock
 
-import fits
 import pytest
 import tensorflow as tf
-from file_operations import HALF_SAVED, Watch, cut, cut_last_line, digest, watching
-from fits import assert_same
+import trainings
+from file_operations import HALF_SAVED, Watch, digest, temporary_files, truncate, truncate_last_line, watching
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from trainings import assert_same
 
-from cae import config
-from cae.interrupts import Interrupted
-from cae.training import loop, steps
+from cae.config import Config
+from cae.io_utils import temporary_path
+from cae.preemption import Preempted
+from cae.training import train_step, trainer
+from cae.workdir import lock_workdir, write_run_config
 
-BAD_STEPS = 3
-"""Steps in a row that change nothing, after which a run goes back: the fifth to the seventh of eight."""
+NUM_BAD_STEPS = 3
+"""Consecutive steps that are skipped, after which a run rolls back: the fifth to the seventh of eight."""
 
 
 class Killed(BaseException):
@@ -43,52 +46,57 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def process(source):
-    """A program, from the lock of its folder on: (folder, asked, minutes between checkpoints) to what it ended with."""
-    settings = config.Config(
-        dataset="digits", latent_dim=4, width=4, batch_size=8, epochs=3, noise="gaussian:0.5", learning_rate=0.01
+def process(dataset):
+    """Trains as a process does, from the lock of its folder on.
+
+    It takes the folder, `poll_signal` and the minutes between checkpoints, and returns what it ended with.
+    """
+    config = Config(
+        dataset="digits", latent_dim=4, base_filters=4, batch_size=8, epochs=3, noise="gaussian:0.5", learning_rate=0.01
     )
-    builds = fits.Builds()
-    feed = builds.feed(source, settings)
-    state = builds.state(tf.distribute.get_strategy(), settings, 8)
+    state_cache = trainings.StateCache()
+    train_data = state_cache.train_data(dataset, config)
+    state = state_cache.state(tf.distribute.get_strategy(), config, 8)
 
     def batches(first_step, last_step):
-        """Bad ones until the run has gone back, which is all that a process knows of it."""
-        return traced_batches(first_step, last_step, int(state.times_back.numpy()) == 0)
+        """Bad ones until the run has rolled back."""
+        return traced_batches(first_step, last_step, int(state.rollbacks.numpy()) == 0)
 
     @functools.cache
     def traced_batches(first_step, last_step, bad):
         numbers = tf.data.Dataset.range(first_step, last_step)
-        nothing = tf.constant(float("nan"))
-        return tf.data.Dataset.zip(numbers, feed.training(first_step, last_step)).map(
+        nan = tf.constant(float("nan"))
+        return tf.data.Dataset.zip(numbers, train_data.train(first_step, last_step)).map(
             lambda step, batch: (
-                batch | {"noisy": tf.where(bad & (step >= 4) & (step < 4 + BAD_STEPS), nothing, batch["noisy"])}
+                batch | {"input": tf.where(bad & (step >= 4) & (step < 4 + NUM_BAD_STEPS), nan, batch["input"])}
             )
         )
 
-    def run(workdir, asked=lambda state: 0, minutes=10.0):
-        ours = dataclasses.replace(settings, checkpoint_minutes=minutes)
-        with config.open_workdir(workdir):
-            config.claim(workdir, ours, {"name": "made up", "warning": None})
-            return fits.fit(builds, source, ours, workdir, batches=batches, asked=asked)
+    def run(workdir, poll_signal=lambda state: 0, minutes=10.0):
+        run_config = dataclasses.replace(config, checkpoint_interval_minutes=minutes)
+        with lock_workdir(workdir):
+            write_run_config(workdir, run_config, {"name": "made up", "warning": None})
+            return trainings.train(
+                state_cache, dataset, run_config, workdir, train_batches=batches, poll_signal=poll_signal
+            )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "MOST_IN_A_ROW", BAD_STEPS)
-        patch.setattr(loop, "MOST_IN_A_ROW", BAD_STEPS)
-        patch.setattr(loop, "SECONDS_PER_CALL", 1e9)
+        patch.setattr(train_step, "MAX_CONSECUTIVE_NONFINITE_STEPS", NUM_BAD_STEPS)
+        patch.setattr(trainer, "MAX_CONSECUTIVE_NONFINITE_STEPS", NUM_BAD_STEPS)
+        patch.setattr(trainer, "TARGET_LOOP_SECONDS", 1e9)
         yield run
 
 
 @pytest.fixture(scope="module")
-def whole(process, tmp_path_factory):
-    """A run that nobody kills."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
+def unbroken(process, tmp_path_factory):
+    """A run that is not killed: what it ended with, and its folder."""
+    workdir = tmp_path_factory.mktemp("unbroken") / "run"
     return process(workdir), workdir
 
 
 @pytest.fixture(scope="module")
 def killed(process, tmp_path_factory):
-    """The folder of a run that was killed after it wrote what the second epoch came to, before it saved that."""
+    """The folder of a run that was killed after it wrote the metrics of the second epoch, before it saved that."""
     workdir = tmp_path_factory.mktemp("killed") / "run"
     ends = []
 
@@ -98,46 +106,47 @@ def killed(process, tmp_path_factory):
             raise Killed
         original(state, epoch)
 
-    original = loop.State.end_epoch
-    with mock.patch.object(loop.State, "end_epoch", end_epoch), pytest.raises(Killed):
+    original = trainer.TrainState.end_epoch
+    with mock.patch.object(trainer.TrainState, "end_epoch", end_epoch), pytest.raises(Killed):
         process(workdir, minutes=0)
     return workdir
 
 
 @pytest.fixture(scope="module")
 def crashes(process, killed, tmp_path_factory):
-    """Folders as they were before each kind of operation, and with that half done, by kind; and the kinds seen."""
+    """Folders as they were before each kind of operation, and with that half done, by kind; and all kinds."""
     workdir = Path(shutil.copytree(killed, tmp_path_factory.mktemp("watched") / "run"))
-    copies, last = tmp_path_factory.mktemp("copies"), []
+    copies, numbers, contents = tmp_path_factory.mktemp("copies"), itertools.count(), set()
 
-    def keep(name, spoil=lambda copy: None):
-        copy = copies / f"{len(found):03d}"
+    def keep(kind, change=lambda copy: None):
+        copy = copies / f"{next(numbers):03d}"
         shutil.copytree(workdir, copy)
-        spoil(copy)
-        if (content := digest(copy)) in last:
+        change(copy)
+        # What is in temporary folders is tried once, and not for each kind of checkpoint.
+        content = {digest(copy), (kind[0], *temporary_files(copy))}
+        if content <= contents:
             shutil.rmtree(copy)
         else:
-            last.append(content)
-            found[name] = copy
+            folders[kind] = copy
+        contents.update(content)
 
     def before(kind, path):
         keep(kind)
-        inside = path.relative_to(workdir)
-        if kind[0] == "rename":
-            # What is renamed was written just now.
-            partial = max(path.parent.glob("*"), key=lambda each: each.stat().st_mtime_ns)
-            if re.search(r"te?mp$|^partial", partial.name):
-                keep(("half written", *kind[1:]), lambda copy: cut(copy / inside.parent / partial.name))
-        if kind[:2] == ("fsync", "metrics.jsonl"):
-            keep(("half written", *kind[1:]), lambda copy: cut_last_line(copy / inside))
-        if kind[0] == "checkpoint":
-            for how, spoil in HALF_SAVED.items():
-                keep((how, *kind[1:]), lambda copy, spoil=spoil: spoil(copy / inside))
+        inside, operation = path.relative_to(workdir), kind[0]
+        half_written = ("half written", *kind)
+        if operation == "rename" and temporary_path(path).exists():
+            keep(half_written, lambda copy: truncate(temporary_path(copy / inside)))
+        if operation == "fsync" and path.is_file():
+            change = truncate_last_line if path.name == "metrics.jsonl" else truncate
+            keep(half_written, lambda copy: change(copy / inside))
+        if operation == "checkpoint":
+            for how, change in HALF_SAVED.items():
+                keep((how, *kind), lambda copy, change=change: change(copy / inside))
 
-    found, watch = {}, Watch(workdir, before)
+    folders, watch = {}, Watch(workdir, before)
     with watching(watch):
         process(workdir, minutes=0)
-    return found, watch.seen
+    return folders, watch.kinds
 
 
 def scalars(workdir):
@@ -145,104 +154,119 @@ def scalars(workdir):
     found = []
     for run in ("train", "validation"):
         events = EventAccumulator(str(workdir / "tensorboard" / run), size_guidance={"tensors": 0}).Reload()
-        for tag in set(events.Tags()["tensors"]) - fits.TIMINGS - {"configuration"}:
+        for tag in set(events.Tags()["tensors"]) - trainings.TIMINGS - {"config"}:
             found += [(run, tag, each.step, float(tf.make_ndarray(each.tensor_proto))) for each in events.Tensors(tag)]
     return sorted(found)
 
 
 def leftovers(workdir):
-    return [path.name for path in workdir.rglob("*") if re.search(r"temp|\.tmp$|^partial", path.name)]
+    return [path.name for path in workdir.rglob("*") if re.search(r"temp|\.tmp$", path.name)]
 
 
-def assert_ends_as(whole, process, workdir):
-    ended, unbroken = process(workdir), whole[0]
-    assert ended.steps == 8 and ended.times_back == 1
-    assert_same(unbroken, ended, whole[1], workdir)
-    assert scalars(workdir) == scalars(whole[1])
+def assert_ends_as(unbroken, process, workdir):
+    """Resumes a run to its end."""
+    ended = process(workdir)
+    assert ended.step == 8 and ended.rollbacks == 1
+    assert_same(unbroken[0], ended, unbroken[1], workdir)
+    assert scalars(workdir) == scalars(unbroken[1])
     assert leftovers(workdir) == []
     assert len(list((workdir / "tensorboard").glob("events*"))) == 1
 
 
 def test_each_kind_of_operation_is_tried(crashes):
     """A save, a resume or a rollback that gets another one shows up here, to be looked at."""
-    _, seen = crashes
-    found = {(operation, name, called.split(" < ")[0]) for operation, name, called in seen}
-    assert found == OPERATIONS
+    kinds = {(operation, name, functions.split(" < ")[0]) for operation, name, functions in crashes[1]}
+    assert kinds == OPERATIONS
 
 
-PIECES = ("data-N-of-N", "index", "shaN")
+FILES = ("ckpt.data-N-of-N", "ckpt.index", "metadata.json")
+
+CHECKPOINTS = ("step-N", "step-N-epoch-N", "best-N")
 
 OPERATIONS = {
-    # The record of the run.
-    ("mkdir", "run", "open_workdir"),
-    ("open", ".lock", "open_workdir"),
-    ("remove", "config.tmp", "open_workdir"),
-    ("open", "config.tmp", "claim"),
-    ("rename", "config.json", "claim"),
-    ("mkdir", "run", ""),  # Of the tests.
-    # What an earlier try told of later steps goes.
-    ("remove", "metrics.tmp", "_drop_lines_after"),
-    ("open", "metrics.tmp", "_drop_lines_after"),
-    ("rename", "metrics.jsonl", "_drop_lines_after"),
-    ("record", "partial.events", "_drop_events_after"),
-    ("rename", "events", "_drop_events_after"),
-    ("mkdir", "train", "__init__"),
-    ("mkdir", "validation", "__init__"),
-    ("events", "train", "__init__"),
-    ("events", "validation", "__init__"),
-    ("remove", "events", "hyperparameters"),
-    ("events", "tensorboard", "hyperparameters"),
-    # A line an epoch.
-    ("open", "metrics.jsonl", "scalars"),
-    ("fsync", "metrics.jsonl", "scalars"),
+    # config.json.
+    ("mkdir", ".", "lock_workdir"),
+    ("mkdir", ".", ""),  # Of the tests.
+    ("open", ".lock", "lock_workdir"),
+    ("remove", ".config.json.tmp", "lock_workdir"),
+    ("open", ".config.json.tmp", "write_run_config"),
+    ("fsync", ".config.json.tmp", "write_run_config"),
+    ("rename", "config.json", "write_run_config"),
+    # What was written past the restored epoch is removed.
+    ("remove", ".metrics.jsonl.tmp", "_purge_lines_after"),
+    ("open", ".metrics.jsonl.tmp", "_purge_lines_after"),
+    ("fsync", ".metrics.jsonl.tmp", "_purge_lines_after"),
+    ("rename", "metrics.jsonl", "_purge_lines_after"),
+    *(
+        each
+        for run in ("train", "validation")
+        for each in (
+            ("mkdir", f"tensorboard/{run}", "_open"),
+            ("record", f"tensorboard/{run}/.events.out.tmp", "purge_events_after"),
+            ("rename", f"tensorboard/{run}/events.out", "purge_events_after"),
+            ("events", f"tensorboard/{run}", "_open"),
+        )
+    ),
+    ("remove", "tensorboard/events.out", "write_hparams"),
+    ("events", "tensorboard", "write_hparams"),
+    # A line for each epoch.
+    ("open", "metrics.jsonl", "write_epoch"),
+    ("fsync", "metrics.jsonl", "write_epoch"),
     # Checkpoints.
     ("mkdir", "checkpoints", "__init__"),
-    ("fsync", "checkpoints", "_reach_the_disk"),
+    ("fsync", "checkpoints", "_fsync"),
     *(
-        (operation, f"{checkpoint}{ending}", function)
-        for checkpoint in ("step-N", "epoch-N-step-N", "best-N")
+        (operation, f"checkpoints/{checkpoint}{ending}", function)
+        for checkpoint in CHECKPOINTS
         for operation, ending, function in (
-            ("remove", ".shaN", "_write"),
-            ("checkpoint", "", "_write"),
-            ("open", ".shaN.temp", "_seal"),
-            ("rename", ".shaN", "_seal"),
-            *(("fsync", f".{piece}", "_reach_the_disk") for piece in PIECES),
-            *(("remove", f".{piece}", "_remove") for piece in PIECES),
+            ("mkdir", ".tmp", "_write"),
+            ("checkpoint", ".tmp/ckpt", "_write"),
+            ("open", ".tmp/metadata.json", "commit"),
+            *(("fsync", f".tmp/{file}", "_fsync") for file in FILES),
+            ("fsync", ".tmp", "_fsync"),
+            ("rename", "", "commit"),
+            ("rename", ".removed.tmp", "remove"),
+            *(("remove", f".removed.tmp/{file}", "remove") for file in FILES),
+            ("rmdir", ".removed.tmp", "remove"),
         )
     ),
 }
 """(operation, file, function of cae/ that does it): all that happens to a run's files."""
 
 
-def test_whenever_a_run_is_killed_it_ends_as_one_that_is_not(crashes, whole, process):
-    found, _ = crashes
+def test_a_run_that_is_killed_anywhere_ends_as_one_that_is_not(crashes, unbroken, process):
+    folders, _ = crashes
     failed = []
-    for kind, workdir in found.items():
+    for kind, workdir in folders.items():
         try:
-            assert_ends_as(whole, process, workdir)
+            assert_ends_as(unbroken, process, workdir)
         except Exception as error:  # noqa: BLE001
             failed.append(f"killed at {kind}: {type(error).__name__}: {str(error)[:300]}")
     assert not failed, "\n".join(failed)
-    assert len(found) >= len(HALF_SAVED) * 3
+    assert len(folders) >= len(HALF_SAVED) * len(CHECKPOINTS)
 
 
 def test_checkpoints_are_flushed(crashes):
-    """Pieces, digests and the folder itself reach the disk before older checkpoints go."""
+    """Files and their folder reach the disk before the rename, and that before older checkpoints are removed."""
     flushed = {name for operation, name, _ in crashes[1] if operation == "fsync"}
-    for checkpoint in ("step-N", "epoch-N-step-N", "best-N"):
-        assert {f"{checkpoint}.{piece}" for piece in PIECES} <= flushed
+    temporary = {f"checkpoints/{name}.tmp" for name in CHECKPOINTS}
+    assert temporary | {f"{folder}/{file}" for folder in temporary for file in FILES} <= flushed
     assert {"checkpoints", "metrics.jsonl"} <= flushed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("phase", ["building", "saving"])
-def test_a_signal_ends_a_run_in_good_order(phase, number, process, whole, tmp_path):
-    """While a model is built there is nobody to ask; a save that has begun is ended."""
-    asked = [number] if phase == "building" else []
-    watch = Watch(tmp_path, lambda kind, _: asked.append(number) if kind[:2] == ("checkpoint", "best-N") else None)
-    with watching(watch), pytest.raises(Interrupted) as stop:
-        process(tmp_path / "run", asked=lambda _: asked[0] if asked else 0)
-    assert stop.value.number == number
-    assert f"interrupted at step {0 if phase == 'building' else 3}, which is saved" in str(stop.value)
+def test_a_signal_ends_a_run_once_it_is_saved(phase, number, process, unbroken, tmp_path):
+    """A signal before the first step, and one within a save, which is completed."""
+    received = [number] if phase == "building" else []
+
+    def before(kind, _):
+        if kind[:2] == ("checkpoint", "run/checkpoints/best-N.tmp/ckpt"):
+            received.append(number)
+
+    with watching(Watch(tmp_path, before)), pytest.raises(Preempted) as stop:
+        process(tmp_path / "run", poll_signal=lambda _: received[0] if received else 0)
+    assert stop.value.signal_number == number
+    assert f"step {0 if phase == 'building' else 3}" in str(stop.value)
     assert leftovers(tmp_path / "run") == []
-    assert_ends_as(whole, process, tmp_path / "run")
+    assert_ends_as(unbroken, process, tmp_path / "run")

@@ -1,0 +1,112 @@
+"""A data set by its name in --dataset, with its fallback and selection of classes.
+
+To add a data set, write a function `open_x(config) -> ImageDataset` in a module of its own and add it to `DATASETS`.
+If its splits yield their images in chunks, it can be streamed without ever being in memory as a whole.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+
+from cae.config import Config
+from cae.data import record_cache
+from cae.data.digits import open_digits
+from cae.data.image_dataset import ImageDataset
+from cae.data.image_folder import open_image_folder
+from cae.data.lines import open_lines
+from cae.data.records import open_records
+from cae.data.splits import SPLITS, ArraySplit, Images, Split
+from cae.data.tfds import DatasetUnavailableError, open_tfds
+from cae.errors import UserError, unknown_choice_error
+from cae.metrics import MIN_IMAGE_SIZE
+
+__all__ = ["DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "open_dataset"]
+
+DATASETS: dict[str, Callable[[Config], ImageDataset]] = {
+    "digits": open_digits,
+    "lines": open_lines,
+    "folder:": open_image_folder,
+    "records:": open_records,
+}
+"""What opens a data set by its name, up to a colon; other names are those of TFDS."""
+
+
+def open_dataset(config: Config) -> ImageDataset:
+    """Returns the data set of a configuration, or with a warning the fallback if it is not available.
+
+    Raises:
+      UserError: The name is unknown, the data set is not available and has no fallback, or it lacks images: a folder
+        without readable images, too few for four splits, or none of the classes of --normal_classes.
+    """
+    try:
+        dataset = _open(config)
+    except DatasetUnavailableError as error:
+        fallback = config.fallback_dataset
+        if fallback is None:
+            raise UserError(f"{error}; set --data_dir to a folder that has it, or --fallback_dataset=digits") from error
+        dataset = _open(dataclasses.replace(config, dataset=fallback))
+        dataset = dataclasses.replace(dataset, warning=f"{error}; using '{fallback}' instead")
+    return dataset if config.normal_classes is None else _filter_classes(dataset, config.normal_classes)
+
+
+def check_dataset(dataset: ImageDataset, batch_size: int) -> None:
+    """Raises `UserError` if a batch is larger than the train split, or if the images do not fit into memory."""
+    num_train = len(dataset.splits["train"])
+    if batch_size > num_train:
+        raise UserError(f"--batch_size={batch_size} is larger than the {num_train} training images")
+    needed, memory = dataset.num_images * int(np.prod(dataset.image_shape)), psutil.virtual_memory().total
+    if needed > memory / 2 and not dataset.folder:
+        raise UserError(
+            f"--dataset={dataset.name} at {dataset.image_shape} takes {needed / 2**30:.1f} GiB of"
+            f" {memory / 2**30:.1f} GiB of memory; use --streaming=auto or a smaller --image_size"
+        )
+
+
+def _open(config: Config) -> ImageDataset:
+    if config.image_size is not None and config.image_size < MIN_IMAGE_SIZE:
+        raise UserError(f"--image_size={config.image_size} must be at least {MIN_IMAGE_SIZE}, SSIM's window size")
+    name, colon, _ = config.dataset.partition(":")
+    opener = DATASETS.get(name + colon, open_tfds)
+    dataset = opener(config)
+    if min(dataset.image_shape[:2]) < MIN_IMAGE_SIZE:
+        raise UserError(f"--dataset={config.dataset} has images smaller than {MIN_IMAGE_SIZE}, SSIM's window size")
+    is_streamed = dataset.folder is not None
+    if record_cache.should_stream(config, dataset.num_images, dataset.image_shape, default=is_streamed) == is_streamed:
+        return dataset
+    return dataset.in_memory() if is_streamed else record_cache.convert(dataset, opener, config)
+
+
+# --- Classes ----------------------------------------------------------------------------------------------------------
+
+
+def _filter_classes(dataset: ImageDataset, normal_classes: str) -> ImageDataset:
+    """Returns a data set with the images of some classes only; their labels and all class names are kept."""
+    indices = _class_indices(normal_classes, dataset)
+
+    def select(split: str, excluded: bool = False) -> Images:
+        images, labels = dataset.load(split)
+        members = np.isin(labels, indices, invert=excluded)
+        return images[members], labels[members]
+
+    splits = {}
+    for name, split in dataset.splits.items():
+        count = int(np.isin(dataset.load(name)[1], indices).sum())
+        if not count:
+            raise UserError(f"--normal_classes={normal_classes}: the {name} split of {dataset.name} has no such image")
+        origin = f"{split.origin}, classes {normal_classes}"
+        splits[name] = ArraySplit(count, origin, lambda name=name: [select(name)])
+    return dataclasses.replace(dataset, splits=splits, excluded_classes=functools.partial(select, excluded=True))
+
+
+def _class_indices(normal_classes: str, dataset: ImageDataset) -> list[int]:
+    """Returns the labels of the comma-separated classes, or of all others if each has a minus before it."""
+    names = [name.strip() for name in normal_classes.split(",")]
+    inverted = all(name.startswith("-") for name in names) and not set(names) <= set(dataset.class_names)
+    names = [name.removeprefix("-") if inverted else name for name in names]
+    for name in names:
+        if name not in dataset.class_names:
+            raise unknown_choice_error("--normal_classes", name, dataset.class_names)
+    return [index for index, name in enumerate(dataset.class_names) if (name in names) != inverted]

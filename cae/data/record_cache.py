@@ -1,0 +1,189 @@
+"""Data sets that are converted to records once, and streamed from then on."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from cae.config import Config
+from cae.data import record_writer, records
+from cae.data.image_dataset import ImageDataset
+from cae.data.record_writer import RecordWriter, WriteImages
+from cae.data.records import Records
+from cae.data.splits import SPLITS
+from cae.errors import UserError
+
+FOLDER = "cae_records"
+"""The cache within TFDS's folder, unless --cache_dir names another."""
+
+
+def should_stream(config: Config, num_images: int, image_shape: tuple[int, int, int], default: bool = False) -> bool:
+    """Returns whether images are to be streamed from records.
+
+    Args:
+      config: The configuration.
+      num_images: Number of images of the data set.
+      image_shape: Their (height, width, channels).
+      default: Whether --streaming=auto streams images that would take less than a quarter of the memory.
+
+    Raises:
+      UserError: --normal_classes is given, which selects images by their labels and needs all of them in memory.
+    """
+    large = num_images * int(np.prod(image_shape)) > psutil.virtual_memory().total / 4
+    streams = config.streaming == "always"
+    if config.streaming == "auto":
+        streams = large or (default and not config.normal_classes)
+    if streams and config.normal_classes:
+        raise UserError(
+            f"--normal_classes={config.normal_classes} needs all images in memory, and --dataset={config.dataset} is"
+            f" streamed; use --streaming={'never' if large else 'auto'}"
+        )
+    return streams
+
+
+def convert(dataset: ImageDataset, opener: Callable[[Config], ImageDataset], config: Config) -> ImageDataset:
+    """Returns a data set that is streamed instead of being read as a whole.
+
+    Args:
+      dataset: The data set.
+      opener: Opens it again, in the process that converts it; a function of a module.
+      config: The configuration that it was opened with.
+    """
+    write = functools.partial(_write_dataset, opener, config)
+    key = [dataset.info(), dataset.version]
+    found = get_records(config, dataset.num_images, dataset.image_shape, key, write)
+    return dataclasses.replace(dataset, splits=found.splits)
+
+
+def _write_dataset(opener: Callable[[Config], ImageDataset], config: Config, writer: RecordWriter) -> dict[str, Any]:
+    dataset = opener(config)
+    for name in SPLITS:
+        for images, labels in dataset.splits[name].read():
+            writer.add(images, labels)
+    return dataset.info()
+
+
+def get_records(
+    config: Config, max_images: int, image_shape: tuple[int, int, int], key: Any, write: WriteImages
+) -> Records:
+    """Returns the records of a data set, after writing them if they are not in the cache.
+
+    Args:
+      config: The configuration that names data set and cache.
+      max_images: Number of images, at most.
+      image_shape: Their (height, width, channels).
+      key: What tells this content of the data set from another; any JSON value.
+      write: Adds all images to a writer and describes them, in a process of its own; must be picklable.
+
+    Raises:
+      UserError: The records are damaged or cannot be written.
+    """
+    folder = _cache_path(config, image_shape, key)
+    if not folder.exists():
+        try:
+            _check_disk_space(config.dataset, max_images * int(np.prod(image_shape)), folder.parent)
+            print(f"writing the {max_images:,} images of {config.dataset} to {folder}, to stream them", flush=True)
+            run_in_subprocess(_create, folder, write, max_images)
+        finally:
+            record_writer.remove_stale_partials(folder.parent)
+    return Records(folder)
+
+
+def _cache_path(config: Config, image_shape: tuple[int, int, int], key: Any) -> Path:
+    cache_dir = config.cache_dir or Path(config.data_dir or tfds.core.constants.DATA_DIR) / FOLDER
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.dataset)[-64:]
+    digest = hashlib.sha256(json.dumps([records.VERSION, config.dataset, image_shape, key]).encode()).hexdigest()[:16]
+    return Path(cache_dir).expanduser() / name / f"{'x'.join(map(str, image_shape))}-{digest}"
+
+
+def _check_disk_space(dataset: str, needed: int, parent: Path) -> None:
+    existing = next(each for each in [parent, *parent.parents] if each.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise UserError(
+            f"the records of --dataset={dataset} take {needed / 2**30:.1f} GiB, and {existing} has"
+            f" {free / 2**30:.1f} GiB left; set --cache_dir to another folder"
+        )
+
+
+def _create(folder: Path, write: WriteImages, max_images: int) -> None:
+    tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
+    with tqdm(total=max_images, unit="image", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        try:
+            record_writer.create(folder, write, bar.update, advice="; set --cache_dir to another folder")
+        except Exception as error:
+            # TensorFlow's errors, such as for a damaged file of TFDS, say in their first line what is wrong.
+            if not type(error).__module__.startswith("tensorflow"):
+                raise
+            raise UserError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+
+
+# --- Subprocess -------------------------------------------------------------------------------------------------------
+
+
+def run_in_subprocess(function: Callable, *arguments: Any) -> None:
+    """Calls a function in a new process, which ends with this one; raises the `UserError` that it raises.
+
+    The memory that reading a data set takes is freed at its end, and TensorFlow's devices are not initialized in this
+    process, so that they can still be configured. An executor would do the same, but if a signal ends this process, its
+    semaphores cause a warning.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(sender, function, arguments), daemon=True)
+    # The process inherits a mask with SIGINT: Ctrl-C is for this process to handle. The tracker would unblock it.
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    sender.close()
+    try:
+        error = receiver.recv()
+    except EOFError:
+        process.join()
+        error = UserError(f"the process that writes records ended early, with exit code {process.exitcode}")
+    except BaseException:
+        process.kill()  # Not terminated: an exception from a signal handler may be lost during an import.
+        raise
+    finally:
+        process.join()
+    if error:
+        raise error
+
+
+def _call(sender: Connection, function: Callable, arguments: tuple) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # GPUs are for training.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        function(*arguments)
+        sender.send(None)
+    except UserError as error:
+        sender.send(error)
+
+
+def _exit_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)  # The main thread removes what it has written.
+    time.sleep(5)
+    os._exit(1)

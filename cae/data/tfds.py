@@ -1,0 +1,183 @@
+"""Image data sets of TensorFlow Datasets: found by name, downloaded if possible, and read."""
+
+import contextlib
+import functools
+import threading
+import urllib.parse
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import requests
+import tensorflow_datasets as tfds
+
+from cae import runtime
+from cae.config import Config
+from cae.data.arrays import to_pil
+from cae.data.image_dataset import ImageDataset
+from cae.data.image_folder import resize_with_pad
+from cae.data.splits import CHUNK_SIZE, SPLITS, ArraySplit, Images, partition
+from cae.errors import UserError, unknown_choice_error
+
+HOST_TIMEOUT_SECONDS = 6.0
+"""Time that a data set's hosts have to respond; TFDS itself retries for minutes."""
+
+OTHER_NAMES = ("digits", "lines", "folder:PATH", "records:PATH")
+
+
+class DatasetUnavailableError(UserError):
+    """The data set exists, but is not downloaded and cannot be."""
+
+
+def open_tfds(config: Config) -> ImageDataset:
+    """Returns a data set of TFDS by its name in --dataset, after downloading it if necessary.
+
+    Raises:
+      UserError: The name is unknown, or the data set has no suitable images, or none that make four splits.
+      DatasetUnavailableError: It is not downloaded and cannot be.
+    """
+    builder = get_builder(config.dataset, config.data_dir)
+    _, (height, width, channels) = _image_feature(builder)
+    size = config.image_size
+    if size is None and None in (height, width):
+        raise UserError(f"--dataset={config.dataset} has images of many sizes: set --image_size")
+    shape = (size or height, size or width, config.channels or channels)
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+    splits = {}
+    for name, (official, start, stop) in partition_official_splits(config.dataset, sizes).items():
+        origin = f"{official}[{start}:{stop}]"
+        splits[name] = ArraySplit(stop - start, origin, functools.partial(read_chunks, builder, origin, shape))
+    files = {name: [info.num_bytes, *info.shard_lengths] for name, info in builder.info.splits.items()}
+    return ImageDataset(
+        name=config.dataset,
+        image_shape=shape,
+        class_names=_label_feature(builder)[1],
+        splits=splits,
+        version={"name": builder.info.full_name, "splits": files},
+    )
+
+
+def partition_official_splits(dataset: str, sizes: dict[str, int]) -> dict[str, tuple[str, int, int]]:
+    """Returns which official split each split of `SPLITS` is taken from, and its (start, stop) there.
+
+    The official test split, or else the validation split, is the test split; without either, train is divided in four.
+
+    Args:
+      dataset: The data set's name.
+      sizes: Number of images of the official splits by name.
+
+    Raises:
+      UserError: There is no official train split, or it has too few images.
+    """
+    if "train" not in sizes:
+        raise UserError(f"--dataset={dataset} has no split 'train' in its prepared copy, only {', '.join(sizes)}")
+    test = next((name for name in ("test", "validation") if sizes.get(name)), None)
+    names = [name for name in SPLITS if name != "test" or not test]
+    bounds = partition(f"--dataset={dataset}", sizes["train"], names)
+    splits = {name: ("train", start, stop) for name, (start, stop) in bounds.items()}
+    return splits | ({"test": (test, 0, sizes[test])} if test else {})
+
+
+# --- Preparation ------------------------------------------------------------------------------------------------------
+
+
+def get_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """Returns the builder of a data set that is prepared, after downloading it if necessary.
+
+    Args:
+      name: The data set's name, as 'mnist' or 'mnist:3.0.1'.
+      data_dir: The folder of prepared data sets; None for TFDS's own.
+
+    Raises:
+      UserError: The name is unknown, or preparation failed.
+      DatasetUnavailableError: The data set is not downloaded and cannot be.
+    """
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        names = tfds.list_builders(with_community_datasets=False)
+        raise unknown_choice_error("--dataset", name, [*names, *OTHER_NAMES]) from error
+    except (ValueError, AssertionError, RuntimeError, OSError) as error:
+        raise UserError(f"--dataset={name}: {error}") from error
+    if builder.is_prepared():
+        return builder
+    if not _are_reachable(builder.url_infos):
+        raise DatasetUnavailableError(f"--dataset={name} is not downloaded and its host is unreachable")
+    print(f"downloading {name} to {builder.data_dir_root}", flush=True)
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except (requests.RequestException, tfds.download.DownloadError) as error:
+        raise DatasetUnavailableError(f"--dataset={name} is not downloaded: {error}") from error
+    except (AssertionError, ValueError, ImportError) as error:  # Manual downloads, or additional packages.
+        raise UserError(f"--dataset={name} cannot be prepared: {error}") from error
+    return builder
+
+
+def _are_reachable(urls: Iterable[str]) -> bool:
+    """Returns whether a file of each host responds within `HOST_TIMEOUT_SECONDS`."""
+    url_by_host = {urllib.parse.urlsplit(url).netloc: url for url in urls}
+    responses = []
+
+    def request(url: str) -> None:
+        with (
+            contextlib.suppress(requests.RequestException),
+            requests.get(url, stream=True, timeout=HOST_TIMEOUT_SECONDS) as response,
+        ):
+            responses.append(response.ok)
+
+    # The look-up of a host's name has no timeout, so that threads are not waited for any longer.
+    threads = [threading.Thread(target=request, args=(url,), daemon=True) for url in url_by_host.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HOST_TIMEOUT_SECONDS)
+    return responses.count(True) == len(threads)
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_split(builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]) -> Images:
+    """Returns all images and labels of a split; see `read_chunks`."""
+    images, labels = zip(*read_chunks(builder, split, shape))
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def read_chunks(builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]) -> Iterator[Images]:
+    """Yields a split's images and labels in chunks.
+
+    Args:
+      builder: The builder of a prepared data set.
+      split: An official split, or a slice of it as 'train[:100]'.
+      shape: The (height, width, channels) to which images are resized.
+
+    Yields:
+      images: uint8 [n, *shape].
+      labels: int64 [n]; zeros if there are none.
+    """
+    runtime.import_tensorflow()
+    image_key, own_shape = _image_feature(builder)
+    label_key, _ = _label_feature(builder)
+    # By default, TFDS caches what it has read in memory.
+    examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
+    # Images of one size are read in batches, which is several times faster.
+    batches = examples.batch(CHUNK_SIZE if own_shape == shape else 1).prefetch(2)
+    for batch in batches.as_numpy_iterator():
+        images = batch[image_key]
+        if own_shape != shape:
+            images = resize_with_pad(to_pil(images[0]), *shape)[None]
+        yield images, (batch[label_key] if label_key else np.zeros(len(images))).astype(np.int64)
+
+
+def _image_feature(builder: tfds.core.DatasetBuilder) -> tuple[str, tuple[int | None, ...]]:
+    for key, feature in builder.info.features.items():
+        if isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8 and feature.shape[-1] in (1, 3):
+            return key, feature.shape
+    raise UserError(f"--dataset={builder.name} has no 8-bit images with 1 or 3 channels")
+
+
+def _label_feature(builder: tfds.core.DatasetBuilder) -> tuple[str | None, tuple[str, ...]]:
+    """Returns the key and the class names of the labels; None and () if there are none."""
+    features = builder.info.features.items()
+    labels = {key: tuple(feature.names) for key, feature in features if isinstance(feature, tfds.features.ClassLabel)}
+    key = "label" if "label" in labels else next(iter(labels), None)
+    return key, labels.get(key, ())

@@ -1,0 +1,58 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
+    """Opens a temporary file beside `path`, and renames it to `path` at the end of the context.
+
+    A reader sees the old content or the new one, never a part of it, even after a power cut. An exception within the
+    context leaves `path` as it was.
+
+    Args:
+      path: The file to write; its folder must exist.
+      mode: "w" for text in UTF-8, "wb" for bytes.
+
+    Yields:
+      The open file.
+
+    Raises:
+      OSError: The folder can't be written, or the disk is full.
+    """
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    temporary = temporary_path(path)
+    try:
+        with open(temporary, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Returns where `atomic_write` writes before it renames; a process that was killed may leave such a file."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Writes rows to a CSV file with a header line, whole or not at all.
+
+    Args:
+      path: The file to write.
+      rows: Values by column; a value that a row lacks is left empty.
+      columns: Names of the columns in order; by default those of all rows, in the order in which they first occur.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,98 @@
+"""Which images are outliers: each image preprocessed to the shape of the training images and given to a detector."""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from cae.data.image_folder import border_background
+from cae.data.image_io import DecodedImage
+from cae.outliers import thresholds
+from cae.outliers.detector import Detector
+from cae.predict.predictor import Predictor
+from cae.predict.preprocess import Preprocessed
+from cae.predict.writers import PredictionWriter
+from cae.report.figures import captioned_grid
+from cae.run import Run
+from cae.tasks.context import build_outlier_data
+from cae.tasks.flags import dataset_location
+
+BATCH_SIZE = 256
+
+MIN_SHEET_IMAGES = 60
+"""Images on the contact sheet, the most anomalous first, unless --num_examples is larger."""
+
+COLUMNS = ("score", "p_value", "is_inlier", "is_discovery", "width", "height", "preprocessing", "warning")
+
+
+class OutlierPredictor(Predictor):
+    """Writes outliers.csv with a row per file, and a contact sheet, the most anomalous images first.
+
+    Images are scored in batches; of earlier ones only those for the contact sheet are kept.
+
+    Args:
+      detector: The detector.
+      folder: The folder to write to.
+      fdr: The false discovery rate of outliers among all images.
+      num_examples: Number of images on the contact sheet, if more than `MIN_SHEET_IMAGES`.
+    """
+
+    def __init__(self, detector: Detector, folder: Path, fdr: float, num_examples: int):
+        self._detector, self._fdr, self._max_shown = detector, fdr, max(num_examples, MIN_SHEET_IMAGES)
+        self.writer = PredictionWriter(folder / "outliers.csv", COLUMNS)
+        self._batch: dict[str, np.ndarray] = {}
+        self._shown: dict[str, np.ndarray] = {}
+
+    def predict(self, name: str, decoded: DecodedImage, preprocessed: Preprocessed | None) -> None:
+        """Takes an image."""
+        height, width = decoded.size
+        warning = "; ".join(preprocessed.warnings)
+        self.writer.add(name, width=width, height=height, preprocessing=preprocessed.steps, warning=warning)
+        self._batch[name] = preprocessed.image
+        if len(self._batch) >= BATCH_SIZE:
+            self._score_batch()
+
+    def _score_batch(self) -> None:
+        scores, rows = self._detector.scores(np.stack([*self._batch.values()])), self.writer.rows
+        p_values, is_inlier = self._detector.p_values_from_scores(scores), self._detector.threshold.is_inlier(scores)
+        for name, *values in zip(self._batch, scores.tolist(), p_values.tolist(), is_inlier.tolist()):
+            rows[name] |= dict(zip(("score", "p_value", "is_inlier"), values))
+        images, self._batch = self._shown | self._batch, {}
+        first = sorted(images, key=lambda name: (rows[name]["p_value"], -rows[name]["score"]))[: self._max_shown]
+        self._shown = {name: images[name] for name in first}
+
+    def finish(self) -> list[str]:
+        """Decides which images are discoveries among all of them, and writes the table and the contact sheet."""
+        if self._batch:
+            self._score_batch()
+        rows, detector = self.writer.rows, self._detector
+        shown = [(name, _caption(rows[name]), image / 255) for name, image in self._shown.items()]
+        discoveries = thresholds.discoveries(np.array([row["p_value"] for row in rows.values()]), self._fdr)
+        for row, is_discovery in zip(rows.values(), discoveries.tolist()):
+            row |= {"score": f"{row['score']:.6g}", "p_value": f"{row['p_value']:.6g}", "is_discovery": is_discovery}
+        self.writer.write(captioned_grid(shown) if shown else None)
+        num_inliers, num_warnings = (sum(bool(row[key]) for row in rows.values()) for key in ("is_inlier", "warning"))
+        lines = [f"{num_inliers} of {len(rows)} images are inliers, by the {detector}"]
+        if num_warnings:
+            lines.append(f"{num_warnings} images needed heavy preprocessing, which may hide anomalies; see 'warning'")
+        return [*lines, f"table: {self.writer.path}"]
+
+
+def _caption(row: dict[str, object]) -> str:
+    return f"{'inlier' if row['is_inlier'] else 'outlier'}, p {row['p_value']:.2g}"
+
+
+def find_or_fit_detector(run: Run, values: flags.FlagValues) -> Detector:
+    """Returns the saved detector if it is the one that the flags describe, or else fits and saves one."""
+    expected = {name: values[name].value for name in ("score", "threshold_method") if values[name].present}
+    if detector := run.find_detector(**expected):
+        return detector.with_alpha(values.alpha)
+    print("no saved detector for this checkpoint; fitting one", flush=True)
+    # Other data sets may have to be downloaded.
+    names = values.outlier_datasets if thresholds.get_threshold_method(values.threshold_method).needs_outliers else []
+    return build_outlier_data(run, run.open_dataset(**dataset_location(values)), values, names).detector
+
+
+def training_background(run: Run, values: flags.FlagValues) -> float:
+    """Returns the median value at the borders of the training images, in 0..1, as `Detector.background`."""
+    return border_background(run.open_dataset(**dataset_location(values)).load("train")[0])

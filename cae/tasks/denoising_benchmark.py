@@ -1,0 +1,155 @@
+"""Every method on every noise: the model, other models and classical baselines denoise the same noisy images."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cae.data import noise
+from cae.metrics import METRICS
+from cae.tasks import CLEAN, baselines
+from cae.tasks.baseline_tuning import TuningCache
+from cae.tasks.baselines import BaselineData
+from cae.tasks.classifier import SVMClassifier, has_classes
+from cae.tasks.context import EvalContext
+
+NOISY_INPUT, THIS_MODEL = "noisy input", "this model"
+
+NO_VALUES = np.zeros(0, np.float32)
+
+Batch = Mapping[str, tf.Tensor | np.ndarray]
+
+
+@dataclasses.dataclass
+class BenchmarkResult:
+    """The metrics of one method's outputs for the first test images under one noise.
+
+    Attributes:
+      method: `NOISY_INPUT`, `THIS_MODEL`, or the name of another model or a baseline.
+      noise: As `--noise` takes it, or `CLEAN`.
+      in_training_distribution: Whether the model was trained on such a noise; None for other methods.
+      params: The parameters of a baseline.
+      metrics: Values `[num_images]` of each of `METRICS`.
+      is_correct: Whether a classifier finds the denoised images' classes, bool `[num_images]`; empty where images are
+        unlabeled.
+      seconds: The time for denoising.
+      example_output: The output for the image that figures show, `[height, width, channels]`.
+    """
+
+    method: str
+    noise: str
+    in_training_distribution: bool | None = None
+    params: str = ""
+    metrics: Mapping[str, np.ndarray] = dataclasses.field(default_factory=lambda: dict.fromkeys(METRICS, NO_VALUES))
+    is_correct: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+    seconds: float = 0.0
+    example_output: np.ndarray | None = None
+
+    @property
+    def num_images(self) -> int:
+        """The number of images that the method was evaluated on."""
+        return len(self.metrics["psnr"])
+
+    @property
+    def classifier_accuracy(self) -> float | None:
+        """The share of denoised images that the classifier classifies correctly; None where images are unlabeled."""
+        return float(self.is_correct.mean()) if self.is_correct.size else None
+
+    def mean(self, metric: str) -> float:
+        """Returns the mean of a metric over the images."""
+        return float(self.metrics[metric].mean(dtype="float64"))
+
+    def add(
+        self, batch: Batch, output: np.ndarray, seconds: float, classifier: SVMClassifier | None, example_index: int
+    ) -> None:
+        """Adds the metrics of the outputs for the next batch, so that no other outputs than the example's are kept.
+
+        Args:
+          batch: Clean images and their labels.
+          output: The denoised images.
+          seconds: How long they took.
+          classifier: What finds the classes of denoised images; None where images are unlabeled.
+          example_index: Of the test image that figures show.
+        """
+        if self.num_images <= example_index < self.num_images + len(output):
+            self.example_output = output[example_index - self.num_images]
+        metrics = _compute_metrics(tf.convert_to_tensor(batch["image"]), tf.convert_to_tensor(output))
+        self.metrics = {name: np.append(values, metrics[name]) for name, values in self.metrics.items()}
+        if classifier:
+            self.is_correct = np.append(self.is_correct, classifier.is_correct(output, batch["label"]))
+        self.seconds += seconds
+
+
+def run_benchmark(context: EvalContext, noises: Sequence[str], example_index: int) -> list[BenchmarkResult]:
+    """Evaluates every method on every noise; baselines only where there is noise to tune them on.
+
+    Args:
+      context: The models, their data set, and how many images baselines denoise.
+      noises: As `--noise` takes them, or `CLEAN`.
+      example_index: Of the test image whose outputs are kept, less than `context.baseline_images`.
+
+    Returns:
+      The results of the noisy input and of models noise by noise, then those of baselines.
+    """
+    images, labels = context.load("train")
+    classifier = SVMClassifier(images, labels) if has_classes(labels, context.class_names) else None
+    models = {THIS_MODEL: context.run} | dict(context.comparison_runs)
+    denoisers = {NOISY_INPUT: tf.identity} | {name: tf.function(each.model) for name, each in models.items()}
+    results = []
+    for text in noises:
+        corruption = None if text == CLEAN else noise.parse_noise(text)
+        in_training = {name: is_in_training_distribution(each.noise, corruption) for name, each in models.items()}
+        by_method = {name: BenchmarkResult(name, text, in_training.get(name)) for name in denoisers}
+        # The batches are made only once.
+        for batch in context.batches("test", corruption):
+            for name, denoise in denoisers.items():
+                if not by_method[name].num_images:
+                    denoise(batch["input"])  # The time for tracing does not count.
+                start = time.perf_counter()
+                output = denoise(batch["input"]).numpy()
+                by_method[name].add(batch, output, time.perf_counter() - start, classifier, example_index)
+        results += by_method.values()
+    return results + _run_baselines(context, [text for text in noises if text != CLEAN], classifier, example_index)
+
+
+def is_in_training_distribution(trained: noise.OneOf | None, tested: noise.OneOf | None) -> bool:
+    """Returns whether the noise that a model was trained on contains another; None stands for clean images."""
+    if trained is None or tested is None:
+        return trained is tested
+    return trained.contains(tested)
+
+
+def _run_baselines(
+    context: EvalContext, noises: Sequence[str], classifier: SVMClassifier | None, example_index: int
+) -> list[BenchmarkResult]:
+    """Returns the results of the baselines, with the best parameters on the validation split."""
+    cache = TuningCache(context.cache_dir)
+    tests, data = [], []
+    for text in noises:
+        tests.append(_first_images(context, "test", text, context.baseline_images))
+        tuning = _first_images(context, "validation", text, context.baseline_tuning_images)
+        pair = tuning["image"], tuning["input"]
+        data.append(BaselineData(*pair, tests[-1]["input"], cache.read(*pair)))
+    results = []
+    for text, test, each, outputs in zip(noises, tests, data, baselines.run_baselines(data)):
+        if each.params is None:
+            cache.write(each.clean, each.noisy, {output.method: output.params for output in outputs})
+        for output in outputs:
+            params = ", ".join(f"{name}={value}" for name, value in output.params.items())
+            results.append(BenchmarkResult(output.method, text, params=params))
+            results[-1].add(test, output.denoised, output.seconds, classifier, example_index)
+    return results
+
+
+def _first_images(context: EvalContext, split: str, text: str, max_images: int) -> dict[str, np.ndarray]:
+    """Returns the first images of a split under a noise as one batch."""
+    indices = range(min(max_images, len(context.load(split)[0])))
+    batches = [*context.batches(split, noise.parse_noise(text), indices)]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+@tf.function(reduce_retracing=True)
+def _compute_metrics(target: tf.Tensor, output: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: metric(target, output) for name, metric in METRICS.items()}

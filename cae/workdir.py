@@ -1,0 +1,178 @@
+"""The folder of a run: its lock, its config.json, and whether a command fits the run that is there."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+from absl import flags
+
+from cae.config import Config, upgrade
+from cae.errors import UserError
+from cae.io_utils import atomic_write, temporary_path
+
+RESUME_MUTABLE_FIELDS = {
+    "fallback_dataset", "data_dir", "streaming", "cache_dir", "epochs", "max_steps", "distribution_strategy",
+    "logical_cpus", "checkpoint_interval_minutes", "image_summary_epochs",
+}  # fmt: skip
+"""Fields that may change when a run is resumed: they decide where, how long and how visibly it learns, not what."""
+
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy")
+
+_CONFIG, _LOCK = "config.json", ".lock"
+
+
+def workdir_from_flags(values: flags.FlagValues = flags.FLAGS) -> Path:
+    """Returns the folder that --workdir names."""
+    return Path(values.workdir).expanduser()
+
+
+@contextlib.contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Locks the folder of a run for this process, and creates it where it is missing.
+
+    Args:
+      workdir: The run's folder.
+
+    Raises:
+      UserError: The folder can't be written, is locked by another process, or is not a run's.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=workdir).close()
+        lock = filelock.FileLock(workdir / _LOCK, timeout=0).acquire()
+    except filelock.Timeout as error:
+        raise UserError(f"--workdir={workdir} is locked by another process; wait for it, or use another") from error
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} can't be written: {error.strerror}") from error
+    with lock:
+        temporary_path(workdir / _CONFIG).unlink(missing_ok=True)  # Of a run that was killed.
+        if (workdir / _CONFIG).exists():
+            load_run_config(workdir)
+        elif any(path.name != _LOCK for path in workdir.iterdir()):
+            raise UserError(f"--workdir={workdir} is not empty and not a run's folder; use a new or an empty one")
+        yield
+
+
+def load_run_config(workdir: Path) -> dict[str, Any]:
+    """Returns the content of a run's config.json, with the names of this version.
+
+    Returns:
+      `config`, the fields of `Config`; `dataset`, what the run was trained on; `versions` of Python and of packages.
+
+    Raises:
+      UserError: There is no config.json, or not one that a run wrote.
+    """
+    path = workdir / _CONFIG
+    try:
+        saved = json.loads(path.read_text())
+        if "settings" in saved:  # The key of earlier versions.
+            saved["config"] = saved.pop("settings")
+        if not {"config", "dataset", "versions"} <= saved.keys():
+            raise ValueError
+        saved["config"] = upgrade(saved["config"])
+    except FileNotFoundError as error:
+        raise UserError(f"--workdir={workdir} contains no run (no config.json); train.py creates one") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is not the config.json of a run; use another --workdir") from error
+    return saved
+
+
+def write_run_config(workdir: Path, config: Config, dataset: Mapping[str, Any], write: bool = True) -> dict[str, Any]:
+    """Writes config.json, whole or not at all, unless checkpoints of another run are in the folder.
+
+    Args:
+      workdir: The run's folder.
+      config: The configuration.
+      dataset: What the run is really trained on, as `ImageDataset.info` describes it.
+      write: Whether this process is the one that writes.
+
+    Returns:
+      The content of config.json, as `load_run_config` returns it.
+
+    Raises:
+      UserError: There are checkpoints of a run with another configuration; the message names the differences.
+    """
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+    run_config = {"config": dataclasses.asdict(config), "dataset": dict(dataset), "versions": versions}
+    path = workdir / _CONFIG
+    if not write:
+        return run_config
+    # A run that was killed in its first save leaves a temporary folder only.
+    has_checkpoints = any(each.suffix != ".tmp" for each in (workdir / "checkpoints").glob("*"))
+    if path.exists() and has_checkpoints:
+        _check_same_run(workdir, load_run_config(workdir), run_config)
+    with atomic_write(path) as file:
+        file.write(json.dumps(run_config, indent=2) + "\n")
+    return run_config
+
+
+def _check_same_run(workdir: Path, saved: dict[str, Any], requested: dict[str, Any]) -> None:
+    differences = _differences(saved["config"], requested["config"], RESUME_MUTABLE_FIELDS | {"dataset"})
+    if saved["dataset"]["name"] != requested["dataset"]["name"]:
+        differences.insert(0, f"dataset={saved['dataset']['name']} (now {requested['dataset']['name']})")
+    elif not differences and _without_warning(saved["dataset"]) != _without_warning(requested["dataset"]):
+        differences = [f"other images in dataset={saved['dataset']['name']}"]
+    if differences:
+        raise UserError(f"--workdir={workdir} was created with a different config: {', '.join(differences)}")
+
+
+def _without_warning(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    # The warning's text depends on why the data set was not available: no host answers, or there is no network.
+    return {name: value for name, value in dataset.items() if name != "warning"}
+
+
+def _differences(saved: Mapping[str, Any], requested: Mapping[str, Any], ignore: set[str]) -> list[str]:
+    # Runs of earlier versions lack fields that came later, which have their defaults.
+    saved = {each.name: each.default for each in dataclasses.fields(Config)} | dict(saved)
+    return [
+        f"{name}={saved[name]} (now {value})"
+        for name, value in requested.items()
+        if name not in ignore and saved[name] != value
+    ]
+
+
+def check_same_config(run_config: dict[str, Any], requested: Mapping[str, Any], ignore: set[str]) -> None:
+    """Raises `UserError` where a requested field differs from that of the run's training.
+
+    Args:
+      run_config: The run's config.json.
+      requested: Values by field name.
+      ignore: Fields that may differ, beside `RESUME_MUTABLE_FIELDS`.
+    """
+    differences = _differences(run_config["config"], requested, RESUME_MUTABLE_FIELDS | ignore)
+    if differences:
+        raise UserError(f"the run was trained with a different config: {', '.join(differences)}")
+
+
+def check_same_images(run_config: dict[str, Any], dataset: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a data set no longer has the images that the run was trained on."""
+    if _without_warning(run_config["dataset"]) != _without_warning(dataset):
+        raise UserError(
+            f"--dataset={dataset['name']} no longer has the images or the splits that the run was trained on, so that"
+            " test images may be among those; train again with another --workdir"
+        )
+
+
+def load_comparison_runs(workdirs: Sequence[str], run_config: dict[str, Any]) -> dict[str, Path]:
+    """Returns the folders of other runs, by name, to compare with the run of `run_config`.
+
+    Raises:
+      UserError: A folder contains no run, or its model takes images of another shape.
+    """
+    folders = [Path(each).expanduser() for each in workdirs]
+    names = [
+        folder.name if [each.name for each in folders].count(folder.name) == 1 else str(folder) for folder in folders
+    ]
+    for folder in folders:
+        shapes = [each["dataset"]["image_shape"] for each in (load_run_config(folder), run_config)]
+        if shapes[0] != shapes[1]:
+            text = " and ".join("x".join(map(str, shape)) for shape in shapes)
+            raise UserError(f"--compare={folder} can't be compared: image shapes are {text}")
+    return dict(zip(names, folders))

@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tifffile
+from PIL import Image
+
+from cae.data import image_io
+from cae.errors import UserError
+
+
+def gray(random, *shape, top=256, kind=np.uint8):
+    return random.integers(0, top, (20, 30, *shape)).astype(kind)
+
+
+def palette_image(random):
+    return Image.fromarray(gray(random, 3)).quantize(16)
+
+
+# Functions of a random generator by the name of the file.
+IMAGES = {
+    "black_and_white.png": lambda random: Image.fromarray(gray(random, top=2).astype(bool)),
+    "gray.png": lambda random: Image.fromarray(gray(random)),
+    "gray_alpha.png": lambda random: Image.fromarray(gray(random, 2), "LA"),
+    "palette.png": palette_image,
+    "color.png": lambda random: Image.fromarray(gray(random, 3)),
+    "color_alpha.png": lambda random: Image.fromarray(gray(random, 4)),
+    "gray16.png": lambda random: Image.fromarray(gray(random, top=65536, kind=np.uint16)),
+    "gray.tif": lambda random: Image.fromarray(gray(random)),
+    "gray16.tif": lambda random: Image.fromarray(gray(random, top=65536, kind=np.uint16)),
+    "float.tif": lambda random: Image.fromarray(random.random((20, 30), np.float32)),
+    "wide_float.tif": lambda random: Image.fromarray(1000 * random.standard_normal((20, 30)).astype(np.float32)),
+    "integers.tif": lambda random: Image.fromarray(gray(random, top=10**6, kind=np.int32)),
+    "ink.tif": lambda random: Image.fromarray(gray(random, 4), "CMYK"),
+    "color.bmp": lambda random: Image.fromarray(gray(random, 3)),
+    "gray.pgm": lambda random: Image.fromarray(gray(random)),
+    "gray16.pgm": lambda random: Image.fromarray(gray(random, top=65536, kind=np.int32)),
+    "palette.gif": palette_image,
+}
+
+
+def save_unchanged(original, path):
+    channels = [original.from_float(original.to_float(channel)) for channel in range(original.channels.shape[2])]
+    original.save(path, np.stack(channels, axis=-1))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_unchanged_image_round_trips(name, tmp_path, random):
+    IMAGES[name](random).save(tmp_path / name)
+    original = image_io.read_image(tmp_path / name)
+    save_unchanged(original, tmp_path / "out" / name)
+    with Image.open(tmp_path / name) as before, Image.open(tmp_path / "out" / name) as after:
+        assert (after.size, after.mode, after.format) == (before.size, before.mode, before.format)
+        images = [image.convert("RGB") if image.mode == "P" else image for image in (before, after)]
+        np.testing.assert_allclose(*(np.asarray(image, np.float64) for image in images), rtol=1e-5, atol=1e-3)
+    planes = [original.to_float(channel) for channel in range(original.channels.shape[2])]
+    assert all(plane.dtype == np.float32 and plane.min() >= 0 and plane.max() <= 1 for plane in planes)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_sixteen_bits_per_channel_are_kept_in_png(channels, tmp_path, random):
+    values = gray(random, channels, top=65536, kind=np.uint16)
+    path = tmp_path / "deep.png"
+    path.write_bytes(tf.io.encode_png(values).numpy())
+    original = image_io.read_image(path)
+    assert original.channels.dtype == np.uint16 and original.channels.shape[2] == (1 if channels == 2 else 3)
+    save_unchanged(original, tmp_path / "out.png")
+    np.testing.assert_array_equal(tf.io.decode_png((tmp_path / "out.png").read_bytes(), dtype=tf.uint16), values)
+
+
+def test_sixteen_bits_per_channel_are_kept_in_tiff(tmp_path, random):
+    values = gray(random, 3, top=65536, kind=np.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", values, photometric="rgb")
+    save_unchanged(image_io.read_image(tmp_path / "deep.tif"), tmp_path / "out.tif")
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), values)
+
+
+def test_jpeg_keeps_its_format_and_exif_data(tmp_path, random):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be rotated for display.
+    Image.fromarray(gray(random, 3)).save(tmp_path / "photo.jpg", exif=exif)
+    save_unchanged(image_io.read_image(tmp_path / "photo.jpg"), tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as after:
+        assert after.format == "JPEG" and after.size == (30, 20) and after.getexif()[0x0112] == 6
+
+
+def test_black_and_white_are_zero_and_one(tmp_path):
+    values = np.array([[0, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(image_io.read_image(tmp_path / "a.png").to_float(0), [[0, 1]])
+
+
+def test_alpha_channel_is_kept(tmp_path, random):
+    values = gray(random, 4)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    original = image_io.read_image(tmp_path / "a.png")
+    original.save(tmp_path / "b.png", 255 - original.channels)
+    with Image.open(tmp_path / "b.png") as saved:
+        after = np.asarray(saved)
+    np.testing.assert_array_equal(after[..., 3], values[..., 3])
+    np.testing.assert_array_equal(after[..., :3], 255 - values[..., :3])
+
+
+@pytest.mark.parametrize("name", ["gray.png", "color.png", "index.png", "alphas.png", "index.gif"])
+def test_transparent_color_or_palette_entry_marks_the_same_pixels_after_saving(name, tmp_path, random):
+    gray_image, color_image = (
+        Image.fromarray(random.integers(0, 4, shape, np.uint8)) for shape in ((20, 30), (20, 30, 3))
+    )
+    images = {
+        "gray.png": (gray_image, 0),
+        "color.png": (color_image, (1, 2, 3)),
+        "index.png": (palette_image(random), 3),
+        "alphas.png": (palette_image(random), bytes([255, 0, 100, 255])),
+        "index.gif": (palette_image(random), 3),
+    }
+    image, transparency = images[name]
+    image.save(tmp_path / name, transparency=transparency)
+    original = image_io.read_image(tmp_path / name)
+    # Every pixel becomes black, which may be the transparent color.
+    original.save(tmp_path / "out" / name, np.zeros_like(original.channels))
+    with Image.open(tmp_path / name) as before, Image.open(tmp_path / "out" / name) as after:
+        assert after.mode == before.mode
+        one, other = (np.asarray(each.convert("RGBA"))[..., 3] for each in (before, after))
+    assert one.min() < 255 <= one.max()
+    np.testing.assert_array_equal(one, other)
+
+
+def write_unreadable_files(tmp_path):
+    """Returns words of the expected error by the name of the file."""
+    Image.new("L", (64, 64), 128).save(tmp_path / "good.png")
+    content = (tmp_path / "good.png").read_bytes()
+    files = {
+        "empty.png": (b"", "empty"),
+        "truncated.png": (content[: len(content) - 30], "damaged"),
+        "truncated.jpg": (content[:40], "damaged|not an image"),
+        "notes.txt": (b"to do: buy milk", "not an image"),
+    }
+    for name, (data, _) in files.items():
+        (tmp_path / name).write_bytes(data)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    Image.new("1", (70_000, 3)).save(tmp_path / "long.png")
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.array([[np.nan]], np.float32)).save(tmp_path / "nan.tif")
+    Image.new("RGB", (8, 8)).save(tmp_path / "icon.ico")
+    return {name: words for name, (_, words) in files.items()} | {
+        "huge.png": "pixels", "long.png": "70000 x 3", "film.gif": "2 frames", "nan.tif": "not finite",
+        "icon.ico": "unsupported format ICO",
+    }  # fmt: skip
+
+
+def test_unreadable_files_are_yielded_with_the_reason(tmp_path):
+    expected = write_unreadable_files(tmp_path)
+    found = dict(image_io.read_images(image_io.list_images(str(tmp_path))))
+    assert isinstance(found.pop("good.png"), image_io.DecodedImage)
+    assert found.keys() == expected.keys()
+    for name, error in found.items():
+        assert isinstance(error, image_io.UnreadableImageError)
+        assert any(word in str(error) for word in expected[name].split("|")), (name, str(error))
+
+
+def test_absurd_size_is_refused_before_decoding(tmp_path, monkeypatch):
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "huge.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(image_io.UnreadableImageError, match=r"declares 12000 x 12000 pixels; .* 89,478,485 in total"):
+        image_io.read_image(tmp_path / "huge.png")
+
+
+def test_files_are_listed_with_subfolders_and_without_hidden_ones(tmp_path):
+    for name in ("b.png", "sub/a.png", ".hidden", ".cache/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [name for name, _ in image_io.list_images(str(tmp_path))] == ["b.png", "sub/a.png"]
+    assert image_io.list_images(str(tmp_path / "b.png")) == [("b.png", tmp_path / "b.png")]
+
+
+def test_path_without_files_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no such file or folder"):
+        image_io.list_images(str(tmp_path / "missing"))
+    with pytest.raises(UserError, match="contains no files"):
+        image_io.list_images(str(tmp_path))
+
+
+def test_several_paths_are_listed_in_order_with_unique_names(tmp_path):
+    for name in ("b.png", "a.png", "sub/a.png", "x,y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (3, 3)).save(tmp_path / name)
+    paths = ",".join(str(tmp_path / name) for name in ("b.png", "a.png", "sub/a.png"))
+    assert [name for name, _ in image_io.list_images(paths)] == ["b.png", "a.png", "sub/a.png"]
+    assert image_io.list_images(str(tmp_path / "x,y.png")) == [("x,y.png", tmp_path / "x,y.png")]
+    assert [name for name, _ in image_io.list_images(str(tmp_path))] == ["a.png", "b.png", "sub/a.png", "x,y.png"]
+    with pytest.raises(UserError, match="there is no such file"):
+        image_io.list_images(f"{tmp_path / 'a.png'},{tmp_path / 'missing.png'}")

@@ -1,0 +1,70 @@
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from skimage.restoration import estimate_sigma
+
+from cae import models
+from cae.config import Config
+from cae.predict import denoising
+from cae.predict.denoising import DenoisePredictor, denoise, make_predict_fn
+
+SHAPE = (28, 28, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(28, 28), (1, 1), (100, 65)])
+def test_the_identity_leaves_gray_and_color_images_unchanged(size, channels, random, decode):
+    for shape in (size, (*size, 3)):
+        values = random.integers(0, 256, shape, np.uint8)
+        denoised, row = denoise(tf.identity, (28, 28, channels), decode(values))
+        np.testing.assert_array_equal(denoised.channels.reshape(shape), values)
+        assert row["rms_change"] == pytest.approx(0, abs=1e-6)
+
+
+def test_color_channels_are_denoised_as_gray_images(random, decode):
+    predict_fn = make_predict_fn(models.build_model(Config(base_filters=4, latent_dim=4), SHAPE), SHAPE)
+    values = random.integers(0, 256, (40, 30, 3), np.uint8)
+    color, _ = denoise(predict_fn, SHAPE, decode(values))
+    gray = [denoise(predict_fn, SHAPE, decode(values[..., channel].copy()))[0].channels for channel in range(3)]
+    np.testing.assert_array_equal(color.channels, np.concatenate(gray, axis=-1))
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_denoises_images_of_any_size(name, random, decode):
+    predict_fn = make_predict_fn(models.build_model(Config(base_filters=4, latent_dim=4, model=name), SHAPE), SHAPE)
+    for size in ((28, 28), (3, 7), (61, 45, 3)):
+        denoised, _ = denoise(predict_fn, SHAPE, decode(random.integers(0, 256, size, np.uint8)))
+        assert denoised.channels.reshape(size).dtype == np.uint8
+
+
+def test_noise_and_change_are_estimated_from_the_image(random, decode):
+    values = random.integers(0, 256, (64, 64), np.uint8)
+    _, row = denoise(lambda images: images / 2, SHAPE, decode(values))
+    assert row["noise_before"] == pytest.approx(estimate_sigma(values / 255), rel=1e-4)
+    assert row["noise_after"] == pytest.approx(row["noise_before"] / 2, rel=1e-4)
+    assert row["rms_change"] == pytest.approx(np.sqrt(np.mean((values / 255 / 2) ** 2)), rel=1e-4)
+    assert tuple(row) == denoising.COLUMNS
+    assert (row["width"], row["height"], row["mode"], row["tiles"]) == (64, 64, "L", 16)
+
+
+def test_constant_and_tiny_images_have_no_noise(decode):
+    for values in (np.full((40, 40), 9, np.uint8), np.zeros((3, 50), np.uint8)):
+        assert denoise(tf.identity, SHAPE, decode(values))[1]["noise_before"] == 0
+
+
+def test_the_predictor_saves_images_and_holds_only_previews(model, random, decode, tmp_path):
+    predictor, alive, max_alive = DenoisePredictor(model, (12, 12, 1), tmp_path / "out", num_examples=2), [], 0
+    for number in range(5):
+        decoded = decode(random.integers(0, 256, (20, 15), np.uint8))
+        alive.append(weakref.ref(decoded))
+        predictor.predict(f"sub/{number}.png", decoded, None)
+        max_alive = max(max_alive, sum(each() is not None for each in alive))
+    predictor.skip("broken.png", ValueError("damaged"))
+    assert max_alive == 1
+    assert predictor.finish() == [f"5 of 6 images denoised: {tmp_path / 'out/denoised'}"]
+    assert Image.open(tmp_path / "out/denoised/sub/4.png").size == (15, 20)
+    assert len((tmp_path / "out/denoised.csv").read_text().splitlines()) == 7
+    assert (tmp_path / "out/denoised_sheet.png").exists()

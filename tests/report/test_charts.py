@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from cae.report import charts, figures
+
+
+def test_many_lines_are_distinguishable():
+    lines = {f"method {number}": [(0, number), (1, number + 1)] for number in range(12)}
+    axis = charts.line_chart(lines, "level", "PSNR (dB)").axes[0]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines}) == 12
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(lines)
+
+
+def test_a_logarithmic_x_axis_is_labeled_by_powers_of_two():
+    axis = charts.line_chart({"error": [(2, 0.1), (64, 0.01)]}, "size", "error", log=True, log_x=True).axes[0]
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    assert {"2", "64"} <= {text.get_text() for text in axis.get_xticklabels()}
+
+
+def test_a_scatter_plot_shows_each_point_in_the_color_of_its_class(random):
+    points, labels = random.normal(size=(9, 2)), list("abcabcabc")
+    figure = charts.scatter_plots({"one": points, "two": -points}, labels)
+    for axis, sign in zip(figure.axes, (1, -1)):
+        assert [each.get_label() for each in axis.collections] == ["a", "b", "c"]
+        for number, each in enumerate(axis.collections):
+            np.testing.assert_allclose(each.get_offsets(), sign * points[number::3])
+    assert len({tuple(each.get_facecolor()[0]) for each in figure.axes[0].collections}) == 3
+    assert len(charts.scatter_plots({"one": points}).axes[0].collections) == 1
+    assert not charts.scatter_plots({"one": points}).legends
+
+
+def test_a_variance_spectrum_is_sorted_and_includes_zero_variance():
+    figure = charts.variance_spectrum(np.array([4.0, 1, 0]), np.array([0.5, 2, 0]))
+    components, dimensions = (line.get_ydata() for line in figure.axes[0].lines)
+    np.testing.assert_allclose(components, [4, 1, 4e-8])
+    np.testing.assert_allclose(dimensions, [4, 0.25, 4e-8])
+    assert figures.png(charts.variance_spectrum(np.zeros(1), np.zeros(1)))
+
+
+@pytest.mark.parametrize("num_sets", [0, 1, 4])
+def test_each_set_of_outliers_has_a_histogram_beside_that_of_inliers(num_sets, random):
+    outliers = {f"set {number}": 10 + random.random(20) for number in range(num_sets)}
+    figure = charts.score_histograms(random.random(50), outliers, [-np.inf, 5.0], "score")
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == list(outliers) and figures.png(figure)
+    for axis in figure.axes[:num_sets]:
+        assert axis.lines[0].get_xdata() == [5.0, 5.0] and len(axis.lines) == 1  # An infinite limit is not drawn.
+        assert sum(patch.get_height() for patch in axis.patches) == pytest.approx(2)  # Both are fractions.
+
+
+def test_rate_curves_have_one_panel_per_pair_of_axes():
+    curve = np.array([[0, 0], [0.2, 0.9], [1, 1]])
+    figure = charts.rate_curves({("FPR", "TPR"): {"a": curve, "b": curve}, ("recall", "precision"): {"a": curve}})
+    assert [(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes] == [("FPR", "TPR"), ("recall", "precision")]
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_xydata(), curve)
