@@ -31,8 +31,9 @@ MAX_TENSORFLOW_PROCESSES = 25
 """Number of processes that import TensorFlow which the tests may start; each takes some ten seconds."""
 
 LONGEST_FILES = (
-    "tests/e2e", "tests/test_programs.py", "tests/training/test_crash_points.py", "tests/training/test_trainer.py",
-    "tests/training", "tests/data/test_streamed", "tests/test_benchmarks", "tests/models",
+    "tests/e2e", "tests/test_programs.py", "tests/test_predictions.py", "tests/training/test_crash_points.py",
+    "tests/training/test_trainer.py", "tests/training", "tests/data/test_streamed", "tests/test_benchmarks",
+    "tests/models",
 )  # fmt: skip
 """Files that take longest start first, so that no worker is left with one at the end."""
 
@@ -239,3 +240,19 @@ def train_unet(folder):
     trained = call("train.py", *flags, folder=folder)
     assert trained[0] == 0, trained[2]
     return trained, (0, "", "")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The test images of the bundled digits."""
+    from cae.config import Config
+    from cae.data import datasets
+
+    return datasets.open_dataset(Config(dataset="digits")).load("test")[0]
+
+
+@pytest.fixture
+def workspace(trained_run, tmp_path):
+    """A folder to write to with a copy of the trained run at runs/denoise."""
+    trained_run.copy(tmp_path / "runs/denoise")
+    return tmp_path

@@ -1,4 +1,4 @@
-"""The programs, called in this process; `e2e/` starts some of them as people do."""
+"""Training and evaluation by the real programs, in this process: what they write, and resuming."""
 
 import csv
 import json
@@ -6,28 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from cli import QUICK, QUICK_EVALUATION, ROOT, assert_one_line, call
+from cli import QUICK, QUICK_EVALUATION, ROOT, call
 from PIL import Image
 
 import cae
-from cae.config import Config
-from cae.data import datasets, image_io
-from cae.errors import UserError
 
 DENOISE = (f"--flagfile={ROOT / 'configs/denoise.cfg'}", *QUICK)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The test images of the embedded digits."""
-    return datasets.open_dataset(Config(dataset="digits")).load("test")[0]
-
-
-@pytest.fixture
-def folder(trained_run, tmp_path):
-    """A folder to write to with a copy of the trained run at runs/denoise."""
-    trained_run.copy(tmp_path / "runs/denoise")
-    return tmp_path
 
 
 # --- What a run and its evaluation write ------------------------------------------------------------------------------
@@ -99,23 +83,23 @@ def test_a_detector_is_saved_and_its_false_positive_rate_is_in_the_report(traine
 # --- Resuming, evaluating again ---------------------------------------------------------------------------------------
 
 
-def test_a_run_is_resumed_and_another_config_is_refused(folder):
-    code, out, err = call("train.py", *DENOISE, "--epochs=3", "--noise=gaussian:0.3", folder=folder)
+def test_a_run_is_resumed_and_another_config_is_refused(workspace):
+    code, out, err = call("train.py", *DENOISE, "--epochs=3", "--noise=gaussian:0.3", folder=workspace)
     assert code == 2 and "noise=gaussian:0.5 (now gaussian:0.3)" in err and out == ""
-    code, out, _ = call("train.py", *DENOISE, "--epochs=3", folder=folder)
+    code, out, _ = call("train.py", *DENOISE, "--epochs=3", folder=workspace)
     assert code == 0 and "resuming from epoch 2" in out and "epoch 3/3" in out
-    epochs = [json.loads(line)["epoch"] for line in (folder / "runs/denoise/metrics.jsonl").read_text().splitlines()]
+    epochs = [json.loads(line)["epoch"] for line in (workspace / "runs/denoise/metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2, 3]
 
 
-def test_evaluation_with_another_noise_and_against_another_model(folder, unet_run):
-    shutil.copytree(unet_run.workdir, folder / "runs/unet")
+def test_evaluation_with_another_noise_and_against_another_model(workspace, unet_run):
+    shutil.copytree(unet_run.workdir, workspace / "runs/unet")
     args = ("--workdir=runs/denoise", "--tasks=denoise", "--noise=salt_pepper:0.2", *QUICK_EVALUATION)
-    code, out, err = call("eval.py", *args, "--compare=runs/unet", folder=folder)
+    code, out, err = call("eval.py", *args, "--compare=runs/unet", folder=workspace)
     assert code == 0 and "denoise salt_pepper:0.2" in out and "reconstruct" not in out, err
-    results = json.loads((folder / "runs/denoise/report/results.json").read_text())
+    results = json.loads((workspace / "runs/denoise/report/results.json").read_text())
     assert {"noisy input", "this model", "unet", "median"} <= {row["method"] for row in results["denoise"]["methods"]}
-    code, _, err = call("eval.py", *args, "--latent_dim=16", folder=folder)
+    code, _, err = call("eval.py", *args, "--latent_dim=16", folder=workspace)
     assert code == 2 and "latent_dim=8 (now 16)" in err
 
 
@@ -191,246 +175,3 @@ def test_the_one_class_benchmark_trains_every_class_and_resumes(tmp_path, random
     }
     code, _, err = run_benchmark("--latent_dim=3")
     assert code == 2 and "latent_dim=2 (now 3)" in err
-
-
-# --- Predictions on the user's images ---------------------------------------------------------------------------------
-
-
-def read_csv(path):
-    with path.open(newline="") as file:
-        return {row["file"]: row for row in csv.DictReader(file)}
-
-
-def test_images_are_reconstructed_and_interpolated(folder, digits):
-    for number, image in enumerate(digits[:2]):
-        Image.fromarray(255 - image[..., 0]).resize((60, 60)).save(folder / f"{number}.png")
-    args = ("--workdir=runs/denoise", "--tasks=reconstruct,interpolate", "--interpolation_weights=0,0.5,1")
-    code, out, err = call("cae.predict", *args, "--images=0.png,1.png", folder=folder)
-    assert code == 0 and "2 images reconstructed, MSE" in out and "between 0.png and 1.png" in out, err
-    predictions = folder / "runs/denoise/report/predictions"
-    written = {path.name for path in (predictions / "interpolate").iterdir()}
-    assert {"interpolate.png", "interpolate.gif", "index.html"} <= written
-    rows = read_csv(predictions / "reconstruct/reconstruct.csv")
-    assert [*rows] == ["0.png", "1.png"] and "latent_7" in rows["0.png"]
-    assert rows["0.png"]["preprocessing"] == "60x60 to 28x28, inverted"
-
-
-@pytest.mark.parametrize("model", ["denoise", "unet"])
-def test_images_are_denoised_and_unreadable_ones_are_named(trained_run, unet_run, model, random, tmp_path):
-    {"denoise": trained_run, "unet": unet_run}[model].copy(tmp_path / "run")
-    images = tmp_path / "images"
-    shapes = {"a.png": (28, 28), "sub/large.png": (70, 45), "photo.bmp": (33, 21, 3)}
-    for name, shape in shapes.items():
-        (images / name).parent.mkdir(exist_ok=True, parents=True)
-        Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(images / name)
-    args = ("--workdir=run", "--tasks=denoise", "--images=images")
-    code, out, err = call("cae.predict", *args, folder=tmp_path)
-    predictions = tmp_path / "run/report/predictions"
-    assert code == 0 and "3 of 3 images denoised" in out, err
-    for name in shapes:
-        with Image.open(images / name) as before, Image.open(predictions / "denoised" / name) as after:
-            assert (after.size, after.mode, after.format) == (before.size, before.mode, before.format)
-            assert not np.array_equal(np.asarray(after), np.asarray(before))
-    assert (predictions / "denoised_sheet.png").exists()
-    (images / "broken.png").write_bytes((images / "a.png").read_bytes()[:60])
-    code, out, err = call("cae.predict", *args, folder=tmp_path)
-    assert code == 3 and "3 of 4 images denoised" in out and "skipped broken.png: damaged" in out and err == ""
-    rows = read_csv(predictions / "denoised.csv")
-    assert len(rows) == 4 and rows["broken.png"]["status"].startswith("skipped: damaged")
-
-
-def test_outliers_are_detected_at_the_requested_false_positive_rate(folder, digits, random):
-    images = folder / "images"
-    images.mkdir()
-    for number, image in enumerate(digits[:20]):
-        Image.fromarray(image[..., 0]).save(images / f"digit{number}.png")
-    Image.fromarray(random.integers(0, 256, (40, 40), np.uint8)).save(images / "noise.png")
-    args = ("--workdir=runs/denoise", "--tasks=outliers", "--images=images")
-    code, out, err = call("cae.predict", *args, "--alpha=0.05", folder=folder)
-    assert code == 0 and "of 21 images are inliers" in out and "rate of 0.05" in out, err
-    assert "no saved detector" not in out and "heavy preprocessing" not in out
-    predictions = folder / "runs/denoise/report/predictions"
-    rows = read_csv(predictions / "outliers.csv")
-    assert rows["noise.png"]["is_inlier"] == "False" and rows["noise.png"]["preprocessing"] == "40x40 to 28x28"
-    assert sum(row["is_inlier"] == "True" for row in rows.values()) >= 15
-    assert (predictions / "outliers_sheet.png").exists()
-    (images / "broken.png").write_bytes(b"no image")
-    code, out, err = call("cae.predict", *args, folder=folder)
-    assert code == 3 and "of 21 images are inliers" in out and "skipped broken.png" in out and err == ""
-
-
-def test_one_pass_serves_all_predictors_with_one_background(folder, digits, monkeypatch):
-    """An image is decoded once, inverted alike for all tasks, and an unreadable file is named once."""
-    images = folder / "images"
-    images.mkdir()
-    for number, image in enumerate(digits[:3]):
-        Image.fromarray(255 - image[..., 0]).save(images / f"{number}.png")
-    (images / "broken.png").write_bytes(b"no image")
-    read_image, decoded = image_io.read_image, []
-    monkeypatch.setattr(image_io, "read_image", lambda path: decoded.append(path.name) or read_image(path))
-    args = ("--workdir=runs/denoise", "--images=images")
-    code, out, err = call("cae.predict", *args, folder=folder)
-    assert code == 3 and out.count("broken.png") == 1 and err == "", out
-    assert sorted(decoded) == ["0.png", "1.png", "2.png", "broken.png"]
-    predictions = folder / "runs/denoise/report/predictions"
-    for table in ("outliers.csv", "reconstruct/reconstruct.csv"):
-        rows = read_csv(predictions / table)
-        assert {rows[f"{number}.png"]["preprocessing"] for number in range(3)} == {"inverted"}
-    assert (predictions / "interpolate/index.html").exists() and (predictions / "denoised/2.png").exists()
-
-
-def test_a_detector_is_fitted_and_saved_where_the_saved_one_has_another_score(folder, digits):
-    Image.fromarray(digits[0, ..., 0]).save(folder / "0.png")
-    args = ("--workdir=runs/denoise", "--tasks=outliers", "--images=0.png")
-    code, out, err = call("cae.predict", *args, "--score=mse", folder=folder)
-    assert code == 0 and out.startswith("no saved detector for this checkpoint; fitting one\n"), err
-    assert cae.load_detector(folder / "runs/denoise").score_name == "mse"
-    shutil.rmtree(folder / "runs/denoise/detector")
-    # Without a detector the background of the training images is measured.
-    code, out, err = call("cae.predict", *args[:1], "--tasks=reconstruct", "--images=0.png", folder=folder)
-    assert code == 0 and "no saved detector" not in out, err
-
-
-def test_the_package_loads_runs_and_detectors(trained_run, digits):
-    run = cae.load(str(trained_run.workdir))
-    assert isinstance(run, cae.Run) and run.step > 0 and run.warning is None
-    assert [line["epoch"] for line in run.history()] == [1, 2]
-    np.testing.assert_array_equal(run.open_dataset().load("test")[0], digits)
-    assert run.model(digits[:2].astype(np.float32) / 255).shape == (2, 28, 28, 1)
-    assert run.load_detector().score_name == cae.load_detector(trained_run.workdir).score_name == "fisher"
-    assert run.find_detector(score="fisher") and run.find_detector(score="mse") is None
-    with pytest.raises(UserError, match="contains no run"):
-        cae.load("nowhere")
-    with pytest.raises(AttributeError, match="module 'cae' has no attribute 'lode'"):
-        cae.lode  # noqa: B018
-
-
-# --- Bad input --------------------------------------------------------------------------------------------------------
-
-BAD = {
-    "flag": (("--epoch=3",), "Unknown command line flag 'epoch'."),
-    "argument": (("epochs=3",), "'epochs=3' is not a flag"),
-    "number": (("--epochs=many",), "epochs"),
-    "flagfile": (("--flagfile=nowhere.cfg",), "nowhere.cfg"),
-    "model": (("--model=cnov",), "unknown --model 'cnov' (did you mean 'conv'?); available: conv"),
-    "latent_dim": (("--model=unet", "--latent_dim=8"), "--latent_dim=8 does not apply to --model=unet"),
-    "beta": (("--beta=2",), "--beta=2.0 does not apply to --model=conv; it applies to vae"),
-    "regularizer": (
-        ("--model=unet", "--regularizer=acai"),
-        "--regularizer=acai does not apply to --model=unet; it applies to conv",
-    ),
-    "regularizer_weight": (("--regularizer_weight=1",), "--regularizer_weight=1.0 needs --regularizer=acai"),
-    "lines": (("--dataset=lines", "--image_size=28"), "32x32"),
-    "noise": (("--noise=gausian:1",), "did you mean 'gaussian'"),
-    "loss": (("--loss=mae",), "unknown --loss 'mae'"),
-    "data set": (("--dataset=mnits",), "did you mean 'mnist'"),
-    "bound": (("--latent_dim=-1",), "--latent_dim=-1 must be at least 1"),
-    "replicas": (
-        ("--distribution_strategy=mirrored", "--logical_cpus=3"),
-        "--batch_size=128 is not divisible by 3 replicas; use 129",
-    ),
-    "batch": (("--dataset=digits", "--batch_size=5000"), "is larger than the 1285 training images"),
-    "folder": (("--dataset=folder:nowhere",), "there is no such folder"),
-    "empty folder": (("--dataset=folder:empty",), "needs PNG, JPEG or BMP images"),
-    "workdir": (("--dataset=digits", "--workdir=file/run"), "can't be written"),
-    "foreign folder": (("--dataset=digits", "--workdir=other"), "is not empty and not a run's folder"),
-    "cluster": (
-        ("--dataset=digits", "--distribution_strategy=multi_worker_mirrored"),
-        "TF_CONFIG is not set; it must look like",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "empty").mkdir()
-    (folder / "other").mkdir()
-    (folder / "other" / "thesis.tex").touch()
-    (folder / "file").touch()
-    return folder
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_to_training_is_one_line(place, case, monkeypatch):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    args, message = BAD[case]
-    assert_one_line(call("train.py", *args, folder=place), message)
-    assert not (place / "runs" / "default" / "config.json").exists()
-
-
-@pytest.mark.parametrize(
-    "config, message",
-    [
-        ("{", "TF_CONFIG is '{'; it must look like"),
-        (
-            '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
-            "2 workers, but the index 2",
-        ),
-    ],
-)
-def test_an_invalid_cluster_is_refused(place, config, message, monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", config)
-    args = ("--dataset=digits", "--distribution_strategy=multi_worker_mirrored")
-    assert_one_line(call("train.py", *args, folder=place), message)
-
-
-def test_bad_input_to_an_evaluation(place):
-    assert_one_line(call("eval.py", "--workdir=nowhere", folder=place), "contains no run")
-    assert_one_line(call("eval.py", "--tasks=denose", folder=place), "did you mean 'denoise'")
-
-
-@pytest.mark.parametrize(
-    "word, message",
-    {
-        "--alpha=0.001": "calibration images can guarantee",
-        "--alpha=1.5": "must be between 0 and 1",
-        "--score=mean": "unknown --score 'mean'",
-        "--threshold_method=sigmas": "did you mean 'sigma'",
-        "--threshold_method=youden": "needs labeled outliers",
-        "--outlier_datasets=folder:nowhere": "--outlier_datasets=folder:nowhere: there is no such folder",
-        "--interpolation_weights=0,2": "'2' is not a number from 0 to 1",
-        "--tsne_images=3": "must be 0, for no t-SNE, or at least 5",
-    }.items(),
-)
-def test_bad_input_to_outlier_detection_is_one_line(trained_run, word, message):
-    args = (f"--workdir={trained_run.workdir}", "--tasks=outliers", "--outlier_datasets=", word)
-    assert_one_line(call("eval.py", *args, folder=ROOT), message)
-
-
-@pytest.mark.parametrize(
-    "word, message",
-    {
-        "--compare=nowhere": "--workdir=nowhere contains no run",
-        "--tasks=reconstruct": "--tasks=reconstruct needs latent vectors, and --model=unet has none",
-        "--noise=gaussian:0.5,gausian:1": "did you mean 'gaussian'",
-        "--score=mahalanobis": "--score=mahalanobis needs latent vectors, which this model does not have",
-        "--images=empty": "Unknown command line flag 'images'",
-    }.items(),
-)
-def test_bad_input_to_a_comparison(unet_run, place, word, message):
-    assert_one_line(call("eval.py", f"--workdir={unet_run.workdir}", word, folder=place), message)
-
-
-@pytest.mark.parametrize(
-    "args, message",
-    [
-        ((), "--images=PATH is missing"),
-        (("--images=nowhere",), "--images=nowhere: there is no such file or folder"),
-        (("--images=empty",), "contains no files"),
-        (("--images=file", "--tasks=latents"), "unknown --tasks 'latents'"),
-        (("--images=file", "--tasks=interpolate"), "--tasks=interpolate takes 2 to 12 --images, not 1"),
-        (("--images=file", "--interpolation_weights=0,2"), "'2' is not a number from 0 to 1"),
-        (("--images=file", "--latent_dim=16"), "latent_dim=8 (now 16)"),
-        (("--images=file", "--workdir=nowhere"), "--workdir=nowhere contains no run"),
-        (("--images=file", "--fdr=2"), "fdr"),
-    ],
-)
-def test_bad_input_to_predictions_is_one_line(trained_run, place, args, message):
-    assert_one_line(call("cae.predict", f"--workdir={trained_run.workdir}", *args, folder=place), message)
-
-
-@pytest.mark.real_data
-def test_a_data_set_that_lacks_a_split(place, tfds_dir):
-    args = ("--dataset=fashion_mnist", f"--data_dir={tfds_dir}")
-    assert_one_line(call("train.py", *args, folder=place), "has no split 'train' in its prepared copy, only test")

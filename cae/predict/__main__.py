@@ -88,7 +88,7 @@ def check_flags(values: flags.FlagValues) -> tuple[list[str], list[tuple[str, Pa
 def make_predictor(
     name: str, run: "run_lib.Run", detector: "detectors.Detector | None", values: flags.FlagValues
 ) -> "predictor.Predictor":
-    """Returns the predictor of a name in `PREDICTORS`, with the settings of the flags."""
+    """Returns the predictor of a name in `PREDICTORS`, as the flags configure it."""
     folder, num_examples = run.workdir / "report" / "predictions", values.num_examples
     if name == "denoise":
         return denoising.DenoisePredictor(run.model, run.image_shape, folder, num_examples)

@@ -1,4 +1,4 @@
-"""What every task is given: a trained model, its data set, and the settings of an evaluation."""
+"""What every task is given: a trained model, its data set, and the flags of an evaluation."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +51,7 @@ class OutlierEvalData:
 
 @dataclasses.dataclass(frozen=True)
 class EvalContext:
-    """A trained model, its data set, and the settings of the tasks.
+    """A trained model, its data set, and the flags of the tasks.
 
     Attributes:
       run: The run whose model is evaluated.
@@ -175,7 +175,7 @@ def example_indices(context: EvalContext, num_examples: int | None = None) -> np
     """Returns indices of the test images in figures: the first of each class, as many of each, ordered by class.
 
     Args:
-      context: The settings of the tasks.
+      context: The flags of the tasks.
       num_examples: Number of images; None for `context.num_examples`.
     """
     _, labels = context.load("test")

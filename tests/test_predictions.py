@@ -1,0 +1,124 @@
+"""`python -m cae.predict` and the Python API on a trained run."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from cli import call
+from PIL import Image
+
+import cae
+from cae.data import image_io
+from cae.errors import UserError
+
+# --- Predictions on the user's images ---------------------------------------------------------------------------------
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_images_are_reconstructed_and_interpolated(workspace, digits):
+    for number, image in enumerate(digits[:2]):
+        Image.fromarray(255 - image[..., 0]).resize((60, 60)).save(workspace / f"{number}.png")
+    args = ("--workdir=runs/denoise", "--tasks=reconstruct,interpolate", "--interpolation_weights=0,0.5,1")
+    code, out, err = call("cae.predict", *args, "--images=0.png,1.png", folder=workspace)
+    assert code == 0 and "2 images reconstructed, MSE" in out and "between 0.png and 1.png" in out, err
+    predictions = workspace / "runs/denoise/report/predictions"
+    written = {path.name for path in (predictions / "interpolate").iterdir()}
+    assert {"interpolate.png", "interpolate.gif", "index.html"} <= written
+    rows = read_csv(predictions / "reconstruct/reconstruct.csv")
+    assert [*rows] == ["0.png", "1.png"] and "latent_7" in rows["0.png"]
+    assert rows["0.png"]["preprocessing"] == "60x60 to 28x28, inverted"
+
+
+@pytest.mark.parametrize("model", ["denoise", "unet"])
+def test_images_are_denoised_and_unreadable_ones_are_named(trained_run, unet_run, model, random, tmp_path):
+    {"denoise": trained_run, "unet": unet_run}[model].copy(tmp_path / "run")
+    images = tmp_path / "images"
+    shapes = {"a.png": (28, 28), "sub/large.png": (70, 45), "photo.bmp": (33, 21, 3)}
+    for name, shape in shapes.items():
+        (images / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(images / name)
+    args = ("--workdir=run", "--tasks=denoise", "--images=images")
+    code, out, err = call("cae.predict", *args, folder=tmp_path)
+    predictions = tmp_path / "run/report/predictions"
+    assert code == 0 and "3 of 3 images denoised" in out, err
+    for name in shapes:
+        with Image.open(images / name) as before, Image.open(predictions / "denoised" / name) as after:
+            assert (after.size, after.mode, after.format) == (before.size, before.mode, before.format)
+            assert not np.array_equal(np.asarray(after), np.asarray(before))
+    assert (predictions / "denoised_sheet.png").exists()
+    (images / "broken.png").write_bytes((images / "a.png").read_bytes()[:60])
+    code, out, err = call("cae.predict", *args, folder=tmp_path)
+    assert code == 3 and "3 of 4 images denoised" in out and "skipped broken.png: damaged" in out and err == ""
+    rows = read_csv(predictions / "denoised.csv")
+    assert len(rows) == 4 and rows["broken.png"]["status"].startswith("skipped: damaged")
+
+
+def test_outliers_are_detected_at_the_requested_false_positive_rate(workspace, digits, random):
+    images = workspace / "images"
+    images.mkdir()
+    for number, image in enumerate(digits[:20]):
+        Image.fromarray(image[..., 0]).save(images / f"digit{number}.png")
+    Image.fromarray(random.integers(0, 256, (40, 40), np.uint8)).save(images / "noise.png")
+    args = ("--workdir=runs/denoise", "--tasks=outliers", "--images=images")
+    code, out, err = call("cae.predict", *args, "--alpha=0.05", folder=workspace)
+    assert code == 0 and "of 21 images are inliers" in out and "rate of 0.05" in out, err
+    assert "no saved detector" not in out and "heavy preprocessing" not in out
+    predictions = workspace / "runs/denoise/report/predictions"
+    rows = read_csv(predictions / "outliers.csv")
+    assert rows["noise.png"]["is_inlier"] == "False" and rows["noise.png"]["preprocessing"] == "40x40 to 28x28"
+    assert sum(row["is_inlier"] == "True" for row in rows.values()) >= 15
+    assert (predictions / "outliers_sheet.png").exists()
+    (images / "broken.png").write_bytes(b"no image")
+    code, out, err = call("cae.predict", *args, folder=workspace)
+    assert code == 3 and "of 21 images are inliers" in out and "skipped broken.png" in out and err == ""
+
+
+def test_one_pass_serves_all_predictors_with_one_background(workspace, digits, monkeypatch):
+    """An image is decoded once, inverted alike for all tasks, and an unreadable file is named once."""
+    images = workspace / "images"
+    images.mkdir()
+    for number, image in enumerate(digits[:3]):
+        Image.fromarray(255 - image[..., 0]).save(images / f"{number}.png")
+    (images / "broken.png").write_bytes(b"no image")
+    read_image, decoded = image_io.read_image, []
+    monkeypatch.setattr(image_io, "read_image", lambda path: decoded.append(path.name) or read_image(path))
+    args = ("--workdir=runs/denoise", "--images=images")
+    code, out, err = call("cae.predict", *args, folder=workspace)
+    assert code == 3 and out.count("broken.png") == 1 and err == "", out
+    assert sorted(decoded) == ["0.png", "1.png", "2.png", "broken.png"]
+    predictions = workspace / "runs/denoise/report/predictions"
+    for table in ("outliers.csv", "reconstruct/reconstruct.csv"):
+        rows = read_csv(predictions / table)
+        assert {rows[f"{number}.png"]["preprocessing"] for number in range(3)} == {"inverted"}
+    assert (predictions / "interpolate/index.html").exists() and (predictions / "denoised/2.png").exists()
+
+
+def test_a_detector_is_fitted_and_saved_where_the_saved_one_has_another_score(workspace, digits):
+    Image.fromarray(digits[0, ..., 0]).save(workspace / "0.png")
+    args = ("--workdir=runs/denoise", "--tasks=outliers", "--images=0.png")
+    code, out, err = call("cae.predict", *args, "--score=mse", folder=workspace)
+    assert code == 0 and out.startswith("no saved detector for this checkpoint; fitting one\n"), err
+    assert cae.load_detector(workspace / "runs/denoise").score_name == "mse"
+    shutil.rmtree(workspace / "runs/denoise/detector")
+    # Without a detector the background of the training images is measured.
+    code, out, err = call("cae.predict", *args[:1], "--tasks=reconstruct", "--images=0.png", folder=workspace)
+    assert code == 0 and "no saved detector" not in out, err
+
+
+def test_the_package_loads_runs_and_detectors(trained_run, digits):
+    run = cae.load(str(trained_run.workdir))
+    assert isinstance(run, cae.Run) and run.step > 0 and run.warning is None
+    assert [line["epoch"] for line in run.history()] == [1, 2]
+    np.testing.assert_array_equal(run.open_dataset().load("test")[0], digits)
+    assert run.model(digits[:2].astype(np.float32) / 255).shape == (2, 28, 28, 1)
+    assert run.load_detector().score_name == cae.load_detector(trained_run.workdir).score_name == "fisher"
+    assert run.find_detector(score="fisher") and run.find_detector(score="mse") is None
+    with pytest.raises(UserError, match="contains no run"):
+        cae.load("nowhere")
+    with pytest.raises(AttributeError, match="module 'cae' has no attribute 'lode'"):
+        cae.lode  # noqa: B018
