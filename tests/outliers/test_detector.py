@@ -1,77 +1,24 @@
-import functools
-import hashlib
-import itertools
-import json
+"""Detectors tell inliers from outliers at a target false positive rate, and check images."""
 
-import keras
+import itertools
+
 import numpy as np
 import pytest
-import tensorflow as tf
-from scipy import ndimage
-from threadpoolctl import threadpool_limits
+from clouds import SHAPE
+from small_detectors import CALIBRATION, MODEL, NOISE, TEST, TRAIN, fit
 
 from cae.data.arrays import check_images
 from cae.data.image_folder import border_background
 from cae.errors import UserError
-from cae.outliers import detector, neighbor_index, thresholds
-from cae.outliers.detector import Detector
+from cae.outliers import thresholds
 from cae.outliers.scores import SCORES
 
-SHAPE = (12, 12, 1)
-
-
-class QuartersAutoencoder(keras.Model):
-    """Encodes an image as the means of its four quarters, and decodes these to constant quarters."""
-
-    def encode(self, images):
-        return tf.reshape(tf.nn.avg_pool2d(images, 6, 6, "VALID"), [-1, 4])
-
-    def decode(self, latents):
-        return tf.repeat(tf.repeat(tf.reshape(latents, [-1, 2, 2, 1]), 6, axis=1), 6, axis=2)
-
-    def call(self, images):
-        return self.decode(self.encode(images))
-
-
-def make_clouds(seed, count):
-    """Returns smooth images with a range of 0 to 255, uint8."""
-    values = np.random.default_rng(seed).random((count, *SHAPE))
-    values = ndimage.gaussian_filter(values, (0, 2, 2, 0), mode="wrap")
-    values -= values.min(axis=(1, 2, 3), keepdims=True)
-    return (255 * values / values.max(axis=(1, 2, 3), keepdims=True)).round().astype(np.uint8)
-
-
-MODEL = QuartersAutoencoder()
-TRAIN, CALIBRATION, TEST = make_clouds(1, 300), make_clouds(2, 199), make_clouds(3, 200)
-NOISE = 255 * np.random.default_rng(4).integers(0, 2, (20, *SHAPE), np.uint8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    # For matrices as small as these, several threads only wait for each other.
-    with threadpool_limits(1):
-        yield
-
-
-@functools.cache
-def fit(score="mse", method="conformal", alpha=None, num_calibration=199, num_outliers=0, step=0):
-    """Returns a detector, which is immutable and so the same for the same arguments."""
-    options = {"score": score, "method": method, "alpha": alpha, "step": step}
-    outliers = NOISE[:num_outliers] if num_outliers else None
-    return Detector.fit(MODEL, TRAIN, CALIBRATION[:num_calibration], outliers=outliers, **options)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def fisher():
     return fit("fisher", alpha=0.05)
-
-
-def load(workdir, step=0):
-    return Detector.load(workdir, MODEL, SHAPE, step)
-
-
-def load_or_none(workdir, step, **expected):
-    return detector.load_or_none(workdir, MODEL, SHAPE, step, **expected)
 
 
 # --- Inliers and outliers -------------------------------------------------------------------------------------------
@@ -255,169 +202,3 @@ def test_color_images_need_their_channel_axis():
     assert check_images(np.zeros([2, 12, 12, 3], np.uint8), (12, 12, 3)).shape == (2, 12, 12, 3)
     with pytest.raises(ValueError, match=r"\[n, 12, 12, 3\]"):
         check_images(np.zeros([2, 12, 12], np.uint8), (12, 12, 3))
-
-
-# --- Saving and loading ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_saved_detector_round_trips(name, tmp_path):
-    fitted = fit(name, alpha=0.03, step=7)
-    fitted.save(tmp_path)
-    loaded = load(tmp_path, 7)
-    images = np.concatenate([TEST, NOISE])
-    np.testing.assert_array_equal(loaded.scores(images), fitted.scores(images))
-    np.testing.assert_array_equal(loaded.p_values(images), fitted.p_values(images))
-    np.testing.assert_array_equal(loaded.is_inlier(images), fitted.is_inlier(images))
-    np.testing.assert_array_equal(loaded.is_inlier(images, 0.2), fitted.is_inlier(images, 0.2))
-    for field in ("score_name", "method", "alpha", "threshold", "step", "background", "image_shape"):
-        assert getattr(loaded, field) == getattr(fitted, field)
-
-
-@pytest.mark.parametrize("method", ["percentile", "sigma", "f1"])
-def test_every_threshold_method_round_trips(method, tmp_path):
-    fitted = fit("hog", method, num_outliers=20)
-    fitted.save(tmp_path)
-    assert load(tmp_path).threshold == fitted.threshold and load(tmp_path).method == method
-
-
-def test_detector_of_another_step_score_or_threshold_method_is_none(tmp_path):
-    assert load_or_none(tmp_path, 3) is None
-    fit("mse", step=3).save(tmp_path)
-    assert load_or_none(tmp_path, 3).threshold == fit("mse", step=3).threshold
-    assert load_or_none(tmp_path, 3, score="mse", threshold_method="conformal") is not None
-    assert load_or_none(tmp_path, 4) is None
-    assert load_or_none(tmp_path, 3, score="ssim") is None
-    assert load_or_none(tmp_path, 3, threshold_method="sigma") is None
-
-
-def test_detector_json_is_readable(tmp_path):
-    fit("hog", alpha=0.05, step=3).save(tmp_path)
-    metadata = json.loads((tmp_path / "detector" / "detector.json").read_text())
-    assert metadata["score"] == "hog" and metadata["alpha"] == 0.05
-    assert metadata["num_calibration_images"] == 199 and metadata.keys() == detector.KEYS
-    # JSON has no infinity.
-    assert metadata["threshold_low"] is None
-    assert sorted(path.name for path in (tmp_path / "detector").iterdir()) == ["arrays.npz", "detector.json"]
-    arrays = (tmp_path / "detector" / "arrays.npz").read_bytes()
-    assert metadata["arrays_sha256"] == hashlib.sha256(arrays).hexdigest()
-
-
-def test_new_detector_replaces_the_old_one(tmp_path):
-    fit("mahalanobis", step=1).save(tmp_path)
-    fit("hog", step=2).save(tmp_path)
-    assert load(tmp_path, 2).score_name == "hog" and load_or_none(tmp_path, 1) is None
-
-
-def test_error_for_a_missing_detector_names_the_command(tmp_path):
-    with pytest.raises(UserError, match=r"contains no detector; run eval.py --workdir=.* --tasks=outliers"):
-        load(tmp_path)
-
-
-def test_detector_of_an_older_model_is_refused(tmp_path):
-    fit("mse", step=3).save(tmp_path)
-    with pytest.raises(UserError, match=r"has a newer model than its detector; run eval\.py"):
-        load(tmp_path, 4)
-
-
-@pytest.mark.parametrize("text", [None, "", "{", "[]", "3"])
-def test_detector_without_valid_json_is_none(tmp_path, text):
-    fit("mse").save(tmp_path)
-    path = tmp_path / "detector" / "detector.json"
-    path.unlink()
-    if text is not None:
-        path.write_text(text)
-    assert load_or_none(tmp_path, 0) is None
-    with pytest.raises(UserError, match="contains no detector"):
-        load(tmp_path)
-    fit("mse").save(tmp_path)
-    assert load_or_none(tmp_path, 0) is not None
-
-
-def test_failed_save_leaves_no_detector(tmp_path):
-    fit("mse").save(tmp_path)
-    # A file cannot replace a folder.
-    (tmp_path / "detector" / "arrays.npz").unlink()
-    (tmp_path / "detector" / "arrays.npz").mkdir()
-    with pytest.raises(OSError):
-        fit("hog").save(tmp_path)
-    assert load_or_none(tmp_path, 0) is None
-
-
-def remove_calibration_scores(path):
-    np.savez(path, score_mean=np.zeros(3))
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[:-200])
-
-
-def flip_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def write_pickle(path):
-    np.savez(path, calibration_scores=np.array([{}], object))
-
-
-def corrupt_index(path):
-    """Writes a valid file with a corrupt index, on which FAISS might crash."""
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["score_index"][8:40] = 255
-    np.savez(path, **arrays)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.unlink(),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_text("no arrays"),
-        remove_calibration_scores,
-        truncate,
-        flip_bit,
-        write_pickle,
-        corrupt_index,
-    ],
-)
-def test_missing_or_corrupt_arrays_are_refused(tmp_path, damage):
-    fit("hog").save(tmp_path)
-    damage(tmp_path / "detector" / "arrays.npz")
-    with pytest.raises(UserError, match=r"is damaged; eval\.py --tasks=outliers fits it again"):
-        load(tmp_path)
-
-
-def test_damaged_detector_is_not_replaced_silently(tmp_path):
-    fit("hog").save(tmp_path)
-    flip_bit(tmp_path / "detector" / "arrays.npz")
-    with pytest.raises(UserError, match="is damaged"):
-        load_or_none(tmp_path, 0)
-
-
-@pytest.mark.parametrize("key", sorted(detector.KEYS))
-def test_detector_of_an_earlier_version_is_refused(tmp_path, key):
-    fit("hog", alpha=0.05).save(tmp_path)
-    path = tmp_path / "detector" / "detector.json"
-    metadata = json.loads(path.read_text())
-    del metadata[key]
-    path.write_text(json.dumps(metadata))
-    with pytest.raises(UserError, match=r"a detector of an earlier version; run eval\.py .*--tasks=outliers"):
-        load(tmp_path)
-    # A new one is fitted instead.
-    assert load_or_none(tmp_path, 0) is None
-
-
-@pytest.mark.parametrize("min_references", [100, 10_000])
-@pytest.mark.parametrize("name", ["knn", "hog", "fisher"])
-def test_loaded_detector_does_not_rebuild_its_index(name, min_references, tmp_path, monkeypatch):
-    """A new index might find other neighbors, with which the false positive rate is not guaranteed."""
-    monkeypatch.setattr(neighbor_index, "IVF_MIN_REFERENCES", min_references)
-    fitted = Detector.fit(MODEL, TRAIN, CALIBRATION, score=name, method="conformal", alpha=0.05)
-    fitted.save(tmp_path)
-    monkeypatch.setattr(neighbor_index, "build", None)
-    loaded = load(tmp_path)
-    np.testing.assert_array_equal(loaded.scores(TEST), fitted.scores(TEST))
-    np.testing.assert_array_equal(np.sort(loaded.scores(CALIBRATION)), loaded.calibration_scores)

@@ -1,46 +1,22 @@
-import dataclasses
+"""All scores share some properties, and those of reconstructions and of latent vectors equal their references."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import ndimage, stats
+from clouds import make_clouds
+from scipy import stats
 from skimage.metrics import structural_similarity
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_limits
+from small_scores import COSINES, FORWARD, SIDE, TEST, TRAIN, compute, fit, forward_arrays, make_noise
 
-from cae.data.arrays import to_float
 from cae.errors import UserError
-from cae.outliers import forward, hog, neighbor_index, scores
+from cae.outliers import forward, neighbor_index, scores
 from cae.outliers.forward import ModelOutputs
 from cae.outliers.scores import SCORES
 
-SIDE = 12
-# The nine lowest cosine frequencies of an image, orthonormal: [144, 9].
-COSINES = np.cos(np.pi * np.arange(3)[:, None] * (np.arange(SIDE) + 0.5) / SIDE)
-COSINES = np.einsum("ih,jw->hwij", COSINES, COSINES).reshape(SIDE * SIDE, 9)
-COSINES = (COSINES / np.linalg.norm(COSINES, axis=0)).astype(np.float32)
-
-
-class CosineAutoencoder(keras.Model):
-    """Encodes an image as its coefficients of nine cosines, and decodes their sum."""
-
-    def encode(self, images):
-        return tf.reshape(images, [-1, SIDE * SIDE]) @ COSINES
-
-    def decode(self, latents):
-        return tf.clip_by_value(tf.reshape(latents @ COSINES.T, [-1, SIDE, SIDE, 1]), 0.0, 1.0)
-
-    def call(self, images):
-        return self.decode(self.encode(images))
-
-
-class BlurModel(keras.Model):
-    """Has no latent vectors, and returns means of 3x3 pixels."""
-
-    def call(self, images):
-        return tf.nn.avg_pool2d(images, 3, 1, "SAME")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class IdentityModel(keras.Model):
@@ -48,51 +24,6 @@ class IdentityModel(keras.Model):
 
     def call(self, images):
         return tf.identity(images)
-
-
-def make_clouds(seed, count):
-    """Returns smooth images with a range of 0 to 255, uint8."""
-    values = np.random.default_rng(seed).random((count, SIDE, SIDE, 1))
-    values = ndimage.gaussian_filter(values, (0, 2, 2, 0), mode="wrap")
-    values -= values.min(axis=(1, 2, 3), keepdims=True)
-    return (255 * values / values.max(axis=(1, 2, 3), keepdims=True)).round().astype(np.uint8)
-
-
-def make_noise(seed, count):
-    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 1), np.uint8)
-
-
-FORWARD = {"cosines": forward.make_forward(CosineAutoencoder()), "blur": forward.make_forward(BlurModel())}
-TRAIN, TEST = make_clouds(1, 300), make_clouds(2, 24)
-
-
-def fit(name, model="cosines", images=TRAIN):
-    score = SCORES[name]()
-    score.fit(images, FORWARD[model])
-    return score
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    # For matrices as small as these, several threads only wait for each other.
-    with threadpool_limits(1):
-        yield
-
-
-@pytest.fixture(scope="module")
-def fitted():
-    """All scores, fitted on the model with latent vectors."""
-    return {name: fit(name) for name in SCORES}
-
-
-def compute(score, images, model="cosines"):
-    return scores.compute_scores(score, images, FORWARD[model])
-
-
-def forward_arrays(images, model="cosines"):
-    """Returns images, outputs and latent vectors as arrays."""
-    (outputs,) = FORWARD[model](images)
-    return outputs.image.numpy(), outputs.output.numpy(), None if outputs.latent is None else outputs.latent.numpy()
 
 
 def with_latents(latents):
@@ -282,59 +213,3 @@ def test_inverted_lists_find_nearly_all_of_the_nearest_neighbors(random):
     # A neighbor that is missed is replaced by one further away.
     assert (approximate >= exact * (1 - 1e-4)).all()
     assert (approximate <= exact * 1.001).mean() > 0.9 and approximate.mean() < 1.01 * exact.mean()
-
-
-# --- Scores of HOG descriptors --------------------------------------------------------------------------------------
-
-
-def test_hog_score_is_the_local_hyperplane_distance_of_30_neighbors_in_64_components(fitted):
-    train, test = (hog.hog_descriptors(tf.constant(to_float(images))).numpy() for images in (TRAIN, TEST))
-    # Principal components by singular value decomposition.
-    mean = train.mean(axis=0)
-    components = np.linalg.svd(train - mean, full_matrices=False)[2][:64]
-    train, test = (train - mean) @ components.T, (test - mean) @ components.T
-    indices = NearestNeighbors(n_neighbors=30).fit(train).kneighbors(test, return_distance=False)
-    expected = hog.local_hyperplane_distance(test[:, None], train[indices], ridge=0.3)[:, 0]
-    np.testing.assert_allclose(compute(fitted["hog"], TEST), expected, rtol=1e-2)
-
-
-def test_hog_score_orders_training_images_inliers_and_noise(fitted):
-    train, inliers, noise = (compute(fitted["hog"], images) for images in (TRAIN[:24], TEST, make_noise(6, 24)))
-    assert np.median(train) < np.median(inliers)
-    assert inliers.max() < noise.min()
-
-
-def test_fewer_training_images_than_neighbors_are_enough():
-    assert np.isfinite(compute(fit("hog", images=TRAIN[:10]), TEST)).all()
-    assert np.isfinite(compute(fit("fisher", images=TRAIN[:12]), TEST)).all()
-
-
-def test_hog_distances_of_other_images_are_from_the_neighbors_of_the_first(fitted):
-    images, others = (tf.constant(to_float(each)) for each in (TEST, make_clouds(7, 24)))
-    from_nearest, from_others = fitted["hog"].distances(images, others)
-    np.testing.assert_allclose(from_nearest, fitted["hog"].distances(images)[0], rtol=1e-5)
-    # Their own neighbors are nearer.
-    assert from_others.mean() > fitted["hog"].distances(others)[0].mean()
-
-
-@pytest.mark.parametrize("model", FORWARD)
-def test_fisher_combination_matches_scipy(model):
-    values = compute(fit("fisher", model), TEST, model)
-    # A tenth of the training images is held out and sets the scales.
-    hog_score = fit("hog", images=TRAIN[:-30])
-
-    def log_scores(images):
-        (outputs,) = FORWARD[model](images)
-        three = [*hog_score.distances(outputs.image, outputs.output), SCORES["ssim"]()(outputs)]
-        return np.log(np.array(three, np.float64))
-
-    holdout = log_scores(TRAIN[-30:])
-    z = (log_scores(TEST) - holdout.mean(axis=1, keepdims=True)) / holdout.std(axis=1, keepdims=True)
-    expected = [stats.combine_pvalues(tails, method="fisher").statistic / 2 for tails in stats.norm.sf(z).T]
-    np.testing.assert_allclose(values, expected, rtol=1e-2)
-
-
-def test_fisher_combination_is_larger_for_an_anomalous_reconstruction(fitted):
-    (outputs,) = FORWARD["cosines"](TEST)
-    anomalous = dataclasses.replace(outputs, output=tf.constant(to_float(make_noise(8, 24))))
-    assert (fitted["fisher"](anomalous) > fitted["fisher"](outputs)).all()
