@@ -1,9 +1,13 @@
-"""Fixtures for tests of data sets: conversion in this process, and small sets."""
+"""Fixtures for tests of data sets: conversion in this process, small sets, and records."""
 
+import dataclasses
 import resource
 
+import numpy as np
 import pytest
+from record_sets import CLASSES, DIGITS, in_chunks
 
+import cae
 from cae.data import lines, record_cache
 
 run_in_subprocess = record_cache.run_in_subprocess
@@ -33,3 +37,21 @@ def limit_file_size():
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def always(tmp_path):
+    """The configuration of digits that are streamed, with a cache of the test's own."""
+    return dataclasses.replace(DIGITS, streaming="always", cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def data(random):
+    """Images that are not square, and their labels."""
+    return random.integers(0, 256, (100, 12, 13, 3), np.uint8), random.integers(0, 3, 100)
+
+
+@pytest.fixture
+def folder(data, tmp_path):
+    cae.write_records(tmp_path / "set", in_chunks(*data), CLASSES)
+    return tmp_path / "set"
