@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import signal
 from unittest import mock
 
 import keras
@@ -176,6 +177,17 @@ def train(
         objective = get_objective(config)
         trainer.Trainer(strategy, state, objective, train_data, workdir, run_config, lambda: poll_signal(state)).train()
     return FinalState.of(state)
+
+
+class PreemptAfter:
+    """A signal that arrives when the run polls for the given time; it polls for two signals each time."""
+
+    def __init__(self, polls):
+        self.remaining = 2 * polls
+
+    def __call__(self, state):
+        self.remaining -= 1
+        return signal.SIGTERM if self.remaining <= 0 else 0
 
 
 def make_split(images):

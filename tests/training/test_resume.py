@@ -1,0 +1,136 @@
+"""Runs that are interrupted and resumed end as runs that are not."""
+
+import dataclasses
+import itertools
+import re
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import trainings
+from trainings import PreemptAfter, assert_same, metrics_lines
+
+from benchmarks import fault_injection
+from cae.errors import UserError
+from cae.preemption import Preempted
+from cae.training import trainer
+from cae.training.train_state import TrainState
+
+pytestmark = pytest.mark.usefixtures("same_loops_on_any_machine")
+
+
+def train_with_preemptions(train, config, workdir, polls):
+    """Trains and resumes after each of `polls` preemptions; returns the final state, and the steps of preemptions."""
+    steps = []
+    for number in polls:
+        try:
+            return train(config, workdir, poll_signal=PreemptAfter(number)), steps
+        except Preempted as error:
+            assert error.signal_number == signal.SIGTERM
+            steps.append(int(re.search(r"preempted at step (\d+); checkpoint saved", str(error))[1]))
+
+
+def test_run_that_is_preempted_repeatedly_equals_the_unbroken_run(tmp_path, train, unbroken, four_epochs):
+    """It polls before each call of the graph loop, and after each of five batches of an epoch's evaluation."""
+    resumed, steps = train_with_preemptions(train, four_epochs, tmp_path, itertools.cycle([3, 9]))
+    assert len(steps) > 3 and unbroken(four_epochs)[0].step == resumed.step == 10
+    assert_same(unbroken(four_epochs)[0], resumed, unbroken(four_epochs)[1], tmp_path)
+
+
+CHANGES = [
+    {"lr_schedule": "cosine"},
+    {"optimizer": "muon", "base_filters": 16, "model": "unet"},
+    {"regularizer": "acai"},
+    {"model": "vae"},
+    {"precision": "mixed_float16"},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_every_kind_of_run_resumes_exactly(tmp_path, train, unbroken, four_epochs, changes):
+    config = dataclasses.replace(four_epochs, **changes)
+    resumed, steps = train_with_preemptions(train, config, tmp_path, [8, 1000])
+    assert len(steps) == 1 and 1 < steps[0] < 10
+    assert_same(unbroken(config)[0], resumed, unbroken(config)[1], tmp_path)
+
+
+def test_run_resumes_exactly_with_a_model_that_is_built_anew(tmp_path, dataset, unbroken, four_epochs):
+    """Nothing is reused of what was built and traced before, as in a real process."""
+    train_anew = lambda config, workdir, **options: trainings.train(None, dataset, config, workdir, **options)  # noqa: E731
+    resumed, steps = train_with_preemptions(train_anew, four_epochs, tmp_path, [8, 1000])
+    assert len(steps) == 1
+    assert_same(unbroken(four_epochs)[0], resumed, unbroken(four_epochs)[1], tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{}, {"regularizer": "acai", "precision": "mixed_float16"}], ids=str)
+def test_cached_states_are_like_new(tmp_path, state_cache, tiny, changes):
+    """Of the other tests: no variable is left out when a new process is simulated, nor by a checkpoint."""
+    config, strategy = dataclasses.replace(tiny, **changes), tf.distribute.get_strategy()
+    for variable in trainings.variables(state_cache.state(strategy, config)):
+        variable.assign(tf.ones_like(variable))
+    cached = state_cache.state(strategy, config)
+    new = TrainState.create(strategy, config, trainings.IMAGE_SHAPE, 10)
+    for one, other in zip(trainings.variables(cached), trainings.variables(new), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    tf.train.Checkpoint(**new.checkpoint_items()).write(str(tmp_path / "all"))
+    saved = [name for name, _ in tf.train.list_variables(str(tmp_path / "all")) if name.endswith("VARIABLE_VALUE")]
+    assert len(trainings.variables(new)) == len(saved)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 10])
+def test_run_resumes_exactly_from_any_step(tmp_path, train, unbroken, four_epochs, monkeypatch, step):
+    """Epochs end in steps 3, 5, 8 and 10; a call of the graph loop takes one step at least."""
+    monkeypatch.setattr(trainer, "MAX_STEPS_PER_LOOP", 1)
+    with pytest.raises(Preempted, match=f"at step {step};"):
+        train(four_epochs, tmp_path, poll_signal=lambda state: signal.SIGINT if state.global_step >= step else 0)
+    assert_same(unbroken(four_epochs)[0], train(four_epochs, tmp_path), unbroken(four_epochs)[1], tmp_path)
+
+
+def test_another_seed_gives_another_run(tmp_path, train, unbroken, four_epochs):
+    """And `fault_injection.compare`, which compares the folders of killed runs, notices."""
+    one, workdir = unbroken(four_epochs)
+    other = train(dataclasses.replace(four_epochs, seed=1), tmp_path)
+    assert any(not np.array_equal(a, b) for a, b in zip(one.weights, other.weights))
+    assert fault_injection.compare(workdir, workdir) == []
+    assert any("weights" in each for each in fault_injection.compare(workdir, tmp_path))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["one to two replicas", "two to one"])
+def test_run_resumes_with_another_number_of_replicas(tmp_path, train, unbroken, four_epochs, mirrored, order):
+    strategies = [tf.distribute.get_strategy(), mirrored]
+    one_replica, workdir = unbroken(four_epochs)
+    train(dataclasses.replace(four_epochs, epochs=2), tmp_path, strategy=strategies[order[0]])
+    resumed = train(four_epochs, tmp_path, strategy=strategies[order[1]])
+    assert resumed.step == 10
+    for one, other in zip(one_replica.weights, resumed.weights):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    for one, other in zip(metrics_lines(workdir), metrics_lines(tmp_path), strict=True):
+        assert other["validation/mse"] == pytest.approx(one["validation/mse"], rel=1e-5)
+
+
+def test_run_without_its_checkpoints_does_not_start_from_scratch(tmp_path, train, tiny):
+    train(tiny, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="its checkpoints are missing"):
+        train(tiny, tmp_path)
+
+
+def test_run_with_max_steps_resumes_exactly(tmp_path, train, unbroken, four_epochs):
+    config = dataclasses.replace(four_epochs, max_steps=7)
+    resumed, steps = train_with_preemptions(train, config, tmp_path, itertools.cycle([3, 9]))
+    assert len(steps) > 2 and resumed.step == 7
+    assert_same(unbroken(config)[0], resumed, unbroken(config)[1], tmp_path)
+
+
+def test_run_continues_exactly_with_more_steps(tmp_path, train, unbroken, four_epochs):
+    """The epoch that was cut short continues, as if it had never been evaluated in between."""
+    for max_steps in (2, 4, 7):
+        train(dataclasses.replace(four_epochs, max_steps=max_steps), tmp_path)
+    resumed = train(four_epochs, tmp_path)
+    # The best loss may be that of one of the evaluations in between.
+    resumed = dataclasses.replace(resumed, values=[*resumed.weights, *resumed.optimizer, resumed.loss_sums])
+    state, workdir = unbroken(four_epochs)
+    state = dataclasses.replace(state, values=[*state.weights, *state.optimizer, state.loss_sums])
+    assert_same(state, resumed, workdir, tmp_path)
