@@ -38,12 +38,20 @@ def resize_with_pad(image: Image.Image, height: int, width: int, channels: int) 
     Returns:
       The image, uint8 [height, width, channels].
     """
-    image = _to_eight_bits(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    image = _to_eight_bits(apply_orientation(image)).convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         values = np.asarray(image).reshape(image.height, image.width, channels)
         color = tuple(np.median(border_pixels(values), axis=0).astype(int).tolist())
         image = ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color=color)
     return np.asarray(image, np.uint8).reshape(height, width, channels)
+
+
+def apply_orientation(image: Image.Image) -> Image.Image:
+    """Returns an image as the camera was held, or as it is stored where its Exif data can't be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - Damaged Exif data raises errors of many classes.
+        return image
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

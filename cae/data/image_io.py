@@ -5,7 +5,6 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -143,15 +142,6 @@ def _list_path(path: Path) -> list[tuple[str, Path]]:
     return sorted(files)
 
 
-def read_images(files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, DecodedImage | UnreadableImageError]]:
-    """Yields (name, image) of each file, or (name, error) of an unreadable one, with one image in memory at a time."""
-    for name, path in files:
-        try:
-            yield name, read_image(path)
-        except UnreadableImageError as error:
-            yield name, error
-
-
 def read_image(path: Path) -> DecodedImage:
     """Reads an image file.
 
@@ -162,12 +152,14 @@ def read_image(path: Path) -> DecodedImage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_decode` checks the size itself.
             return _decode(path)
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError("empty" if path.stat().st_size == 0 else "not an image") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"declares more than {MAX_PIXELS:,} pixels") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
-        # Pillow raises all of these for truncated or corrupt files.
+    except Exception as error:
+        # Decoders raise errors of many classes for corrupt files, and one file must not end the work on the others.
         raise UnreadableImageError(f"damaged: {' '.join(str(error).split())}") from error
 
 

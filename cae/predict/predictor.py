@@ -59,7 +59,9 @@ def predict_files(
         try:
             decoded = image_io.read_image(path)
             preprocessed = preprocess_fn(decoded) if preprocess_fn else None
-        except UnreadableImageError as error:
+        except Exception as error:  # noqa: BLE001 - One file must not end the work on the others.
+            if not isinstance(error, UnreadableImageError):
+                error = UnreadableImageError(f"cannot be converted: {' '.join(str(error).split())}")
             skipped[name] = str(error)
             for predictor in predictors:
                 predictor.skip(name, error)

@@ -3,10 +3,10 @@
 import dataclasses
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cae.data.image_folder import border_background, resize_with_pad
-from cae.data.image_io import DecodedImage, UnreadableImageError
+from cae.data.image_folder import apply_orientation, border_background, resize_with_pad
+from cae.data.image_io import DecodedImage
 
 MAX_SCALE = 2.0
 """Images that are scaled by more than this factor, up or down, have a warning."""
@@ -44,15 +44,9 @@ def preprocess(
 
     Returns:
       The converted image.
-
-    Raises:
-      UnreadableImageError: The file's notes on its orientation are damaged.
     """
     height, width, channels = image_shape
-    try:
-        pil_image = ImageOps.exif_transpose(decoded.pil_image)
-    except (OSError, ValueError, SyntaxError, KeyError) as error:
-        raise UnreadableImageError(f"damaged: {' '.join(str(error).split())}") from error
+    pil_image = apply_orientation(decoded.pil_image)
     image = resize_with_pad(pil_image, height, width, channels)
     steps, warnings = [], []
     scale = max(pil_image.width / width, pil_image.height / height)

@@ -87,7 +87,12 @@ def verify_earlier(prefix: Path) -> None:
 
 
 def _compute_digests(folder: Path, pattern: str = f"{PREFIX}.*") -> dict[str, str]:
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob(pattern))}
+    return {file.name: _compute_digest(file) for file in sorted(folder.glob(pattern))}
+
+
+def _compute_digest(path: Path) -> str:
+    with path.open("rb") as file:  # Not read as a whole: checkpoints may be as large as the memory.
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

@@ -62,3 +62,15 @@ def test_an_image_that_cannot_be_preprocessed_is_skipped(files):
     predictor = Recorder()
     skipped = predict_files(files[:2], [predictor], fail)
     assert skipped == {"0.png": "damaged", "1.png": "damaged"} and not predictor.names
+
+
+def test_file_that_cannot_be_converted_is_skipped(files):
+    def preprocess(image):
+        if image.channels[0, 0, 0] == 4:
+            raise ValueError("conversion from LAB\nnot supported")
+        return None
+
+    recorder = Recorder()
+    skipped = predict_files(files, [recorder], preprocess)
+    assert skipped == {"3.png": "empty", "4.png": "cannot be converted: conversion from LAB not supported"}
+    assert recorder.names == ["0.png", "1.png", "2.png", "5.png"] and len(recorder.skipped) == 2
