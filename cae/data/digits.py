@@ -7,7 +7,7 @@ from PIL import Image
 
 from cae.config import Config
 from cae.data.image_dataset import ImageDataset
-from cae.data.image_folder import resize_with_pad
+from cae.data.resizing import resize_with_pad
 from cae.data.splits import Images, make_array_splits
 
 

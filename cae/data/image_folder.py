@@ -3,74 +3,22 @@
 import concurrent.futures
 import functools
 import hashlib
-import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from cae.config import Config
 from cae.data import record_cache
-from cae.data.arrays import border_pixels
 from cae.data.image_dataset import ImageDataset
+from cae.data.image_files import EXTENSIONS, walk_files
+from cae.data.image_io import UnreadableImageError
 from cae.data.record_writer import RecordWriter
 from cae.data.records import as_dataset
+from cae.data.resizing import read_resized
 from cae.data.splits import chunk_slices, describe_splits, make_array_splits, partition
 from cae.errors import UserError
-
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp"}
-
-
-def resize_with_pad(image: Image.Image, height: int, width: int, channels: int) -> np.ndarray:
-    """Resizes an image without changing its aspect ratio, and pads it with the median of its border.
-
-    Transparent parts turn white, of 16-bit values the upper 8 bits are kept, and the camera's orientation is applied.
-
-    Args:
-      image: An image of any size and mode.
-      height: Height of the result in pixels.
-      width: Width of the result in pixels.
-      channels: 1 for grayscale, 3 for RGB.
-
-    Returns:
-      The image, uint8 [height, width, channels].
-    """
-    image = _to_eight_bits(apply_orientation(image)).convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        values = np.asarray(image).reshape(image.height, image.width, channels)
-        color = tuple(np.median(border_pixels(values), axis=0).astype(int).tolist())
-        image = ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color=color)
-    return np.asarray(image, np.uint8).reshape(height, width, channels)
-
-
-def apply_orientation(image: Image.Image) -> Image.Image:
-    """Returns an image as the camera was held, or as it is stored where its Exif data can't be read."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - Damaged Exif data raises errors of many classes.
-        return image
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float64)
-        if image.mode.startswith("I"):
-            values = values / 256
-        elif values.max(initial=0) <= 1:
-            values = values * 255
-        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image
-
-
-def border_background(images: np.ndarray) -> float:
-    """Returns the median value at the borders of images, uint8 [n, height, width, channels], in 0..1."""
-    return float(np.median(border_pixels(images))) / 255
 
 
 def read_folder(path: Path, height: int, width: int, channels: int) -> tuple[np.ndarray, list[str], list[str]]:
@@ -102,12 +50,9 @@ def read_files(path: Path, names: Sequence[str], shape: tuple[int, int, int]) ->
 
     def read(name: str) -> np.ndarray | None:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path / name) as image:
-                    return resize_with_pad(image, *shape)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-            return None  # Pillow raises all of these for files that are truncated, absurdly large or not images.
+            return read_resized(path / name, shape)[0]
+        except UnreadableImageError:
+            return None
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return {name: image for name, image in zip(names, pool.map(read, names)) if image is not None}
@@ -150,7 +95,7 @@ def list_files(path: Path) -> list[str]:
     Raises:
       UserError: The folder does not exist.
     """
-    names = [Path(entry.path).relative_to(path).as_posix() for entry in _scan(path)]
+    names = [name for name, _ in _walk_images(path)]
     # Ordered by a hash, a file's position is independent of its neighbors': any slice is a random sample.
     return sorted(names, key=lambda name: hashlib.sha256(name.encode(errors="replace")).digest())
 
@@ -162,34 +107,23 @@ def fingerprint_folder(path: Path) -> tuple[int, str]:
       UserError: The folder does not exist.
     """
     count = total = 0
-    for entry in _scan(path):
+    for _, file in _walk_images(path):
         try:
-            status = entry.stat()
-            state = f"{entry.path}\n{status.st_size}\n{status.st_mtime_ns}"
+            status = file.stat()
+            state = f"{file}\n{status.st_size}\n{status.st_mtime_ns}"
         except OSError:
-            state = entry.path  # A broken link.
+            state = str(file)  # A broken link.
         # A sum, since files are listed in any order.
         total += int.from_bytes(hashlib.sha256(state.encode(errors="replace")).digest())
         count += 1
     return count, hashlib.sha256(str(total).encode()).hexdigest()
 
 
-def _scan(path: Path) -> Iterator[os.DirEntry]:
-    """Yields the image files below a folder, one at a time."""
+def _walk_images(path: Path) -> Iterator[tuple[str, Path]]:
+    """Yields (name, path) of the image files below a folder, one at a time."""
     if not path.is_dir():
         raise UserError(f"--dataset=folder:{path}: there is no such folder")
-    folders = [str(path)]
-    while folders:
-        try:
-            entries = os.scandir(folders.pop())
-        except OSError:
-            continue  # A subfolder without permission.
-        with entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif Path(entry.name).suffix.lower() in EXTENSIONS and not entry.is_dir():
-                    yield entry
+    return ((name, file) for name, file in walk_files(path) if file.suffix.lower() in EXTENSIONS)
 
 
 # --- The data set -----------------------------------------------------------------------------------------------------

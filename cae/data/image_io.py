@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from etils import epy
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cae.data.arrays import to_pil
-from cae.errors import UserError
 
 # Pillow truncates color channels of 16 bits to 8; TensorFlow reads and writes them in PNG, tifffile in TIFF.
 with epy.lazy_imports():
@@ -45,6 +44,7 @@ class DecodedImage:
       black: The value that counts as 0.
       white: The value that counts as 1.
       pil_image: The decoded Pillow image, which has the format and the mode.
+      warnings: What had to be guessed.
     """
 
     channels: np.ndarray
@@ -52,6 +52,7 @@ class DecodedImage:
     black: float
     white: float
     pil_image: Image.Image
+    warnings: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,6 +70,11 @@ class DecodedImage:
             return values >= 0.5
         values = values.astype(np.float64) * (self.white - self.black) + self.black
         return (values if self.channels.dtype == np.float32 else values.round()).astype(self.channels.dtype)
+
+    def to_pil(self) -> Image.Image:
+        """Returns the image as the camera was held, of mode L or RGB, with transparent parts on white."""
+        image = _to_eight_bits(apply_orientation(self.pil_image))
+        return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
 
     def preview(self, max_side: int) -> np.ndarray:
         """Returns the image shrunk to sides of at most `max_side`, float32 [height, width, 1 or 3] in 0..1."""
@@ -106,40 +112,6 @@ class DecodedImage:
         was_transparent = (self.channels == color).all(axis=-1, keepdims=True)
         is_transparent = (channels == color).all(axis=-1, keepdims=True)
         return np.where(was_transparent, self.channels, channels ^ is_transparent)
-
-
-def list_images(paths: str) -> list[tuple[str, Path]]:
-    """Lists the files to read, hidden ones excepted.
-
-    Args:
-      paths: A file, a folder, or several of both separated by commas.
-
-    Returns:
-      (name, path) of each file; the name is the path within its folder. Sorted by name within a folder.
-
-    Raises:
-      UserError: A path does not exist, or a folder is empty.
-    """
-    whole = Path(paths).expanduser()
-    if "," not in paths or whole.exists():
-        return _list_path(whole)
-    files = {}
-    for part in paths.split(","):
-        for name, path in _list_path(Path(part.strip()).expanduser()):
-            files[f"{path.parent.name}/{name}" if name in files else name] = path
-    return list(files.items())
-
-
-def _list_path(path: Path) -> list[tuple[str, Path]]:
-    if path.is_file():
-        return [(path.name, path)]
-    if not path.is_dir():
-        raise UserError(f"--images={path}: there is no such file or folder")
-    names = [(file.relative_to(path), file) for file in path.rglob("*") if file.is_file()]
-    files = [(name.as_posix(), file) for name, file in names if not any(part.startswith(".") for part in name.parts)]
-    if not files:
-        raise UserError(f"--images={path} contains no files; it should contain images, in subfolders or not")
-    return sorted(files)
 
 
 def read_image(path: Path) -> DecodedImage:
@@ -202,6 +174,28 @@ def _to_array(image: Image.Image) -> np.ndarray:
             raise UnreadableImageError("contains values that are not finite")
         values = values.astype(np.float32)
     return values.reshape(*values.shape[:2], -1)
+
+
+def apply_orientation(image: Image.Image) -> Image.Image:
+    """Returns an image as the camera was held, or as it is stored where its Exif data can't be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - Damaged Exif data raises errors of many classes.
+        return image
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float64)
+        if image.mode.startswith("I"):
+            values = values / 256
+        elif values.max(initial=0) <= 1:
+            values = values * 255
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
 
 
 def _value_range(channels: np.ndarray) -> tuple[float, float]:

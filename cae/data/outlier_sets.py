@@ -9,7 +9,8 @@ import numpy as np
 from cae.config import Config
 from cae.data import datasets, tfds
 from cae.data.arrays import border_pixels, to_pil
-from cae.data.image_folder import read_folder, resize_with_pad
+from cae.data.image_folder import read_folder
+from cae.data.resizing import resize_with_pad
 from cae.errors import UserError
 
 OutlierFn = Callable[[np.ndarray, np.random.Generator], np.ndarray]

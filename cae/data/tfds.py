@@ -14,7 +14,7 @@ from cae import runtime
 from cae.config import Config
 from cae.data.arrays import to_pil
 from cae.data.image_dataset import ImageDataset
-from cae.data.image_folder import resize_with_pad
+from cae.data.resizing import resize_with_pad
 from cae.data.splits import CHUNK_SIZE, SPLITS, ArraySplit, Images, partition
 from cae.errors import UserError, unknown_choice_error
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from cae.data.arrays import check_images
-from cae.data.image_folder import border_background
+from cae.data.resizing import border_background
 from cae.errors import UserError
 from cae.io_utils import atomic_write
 from cae.outliers import thresholds

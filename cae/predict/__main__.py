@@ -19,7 +19,7 @@ from absl import flags
 from etils import epy
 
 from cae import cli, runtime
-from cae.data import image_io
+from cae.data import image_files
 from cae.errors import UserError
 from cae.predict import MAX_INTERPOLATION_IMAGES, PREDICTORS
 from cae.tasks import flags as task_flags
@@ -77,7 +77,7 @@ def check_flags(values: flags.FlagValues) -> tuple[list[str], list[tuple[str, Pa
     _, selected = task_flags.check_common_flags(values, PREDICTORS)
     if not values.images:
         raise UserError("--images=PATH is missing; it names a folder of images, or files and folders, comma-separated")
-    files = image_io.list_images(values.images)
+    files = image_files.list_images(values.images)
     if "interpolate" in selected and not 2 <= len(files) <= MAX_INTERPOLATION_IMAGES:
         if "interpolate" in values.tasks:
             raise UserError(f"--tasks=interpolate takes 2 to {MAX_INTERPOLATION_IMAGES} --images, not {len(files)}")

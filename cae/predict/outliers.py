@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cae.data.image_folder import border_background
 from cae.data.image_io import DecodedImage
+from cae.data.resizing import border_background
 from cae.outliers import thresholds
 from cae.outliers.detector import Detector
 from cae.predict.predictor import Predictor

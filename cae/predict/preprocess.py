@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from cae.data.image_folder import apply_orientation, border_background, resize_with_pad
 from cae.data.image_io import DecodedImage
+from cae.data.resizing import border_background, resize_with_pad
 
 MAX_SCALE = 2.0
 """Images that are scaled by more than this factor, up or down, have a warning."""
@@ -46,9 +46,9 @@ def preprocess(
       The converted image.
     """
     height, width, channels = image_shape
-    pil_image = apply_orientation(decoded.pil_image)
+    pil_image = decoded.to_pil()
     image = resize_with_pad(pil_image, height, width, channels)
-    steps, warnings = [], []
+    steps, warnings = [], [*decoded.warnings]
     scale = max(pil_image.width / width, pil_image.height / height)
     if pil_image.size != (width, height):
         steps.append(f"{pil_image.width}x{pil_image.height} to {width}x{height}")

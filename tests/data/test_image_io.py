@@ -4,8 +4,7 @@ import tensorflow as tf
 import tifffile
 from PIL import Image
 
-from cae.data import image_io
-from cae.errors import UserError
+from cae.data import image_files, image_io
 
 
 def gray(random, *shape, top=256, kind=np.uint8):
@@ -150,7 +149,7 @@ def write_unreadable_files(tmp_path):
 
 def test_unreadable_files_are_errors_with_the_reason(tmp_path):
     expected = write_unreadable_files(tmp_path)
-    files = dict(image_io.list_images(str(tmp_path)))
+    files = dict(image_files.list_images(str(tmp_path)))
     assert isinstance(image_io.read_image(files.pop("good.png")), image_io.DecodedImage)
     assert files.keys() == expected.keys()
     for name, path in files.items():
@@ -174,30 +173,3 @@ def test_absurd_size_is_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("decoded"))
     with pytest.raises(image_io.UnreadableImageError, match=r"declares 12000 x 12000 pixels; .* 89,478,485 in total"):
         image_io.read_image(tmp_path / "huge.png")
-
-
-def test_files_are_listed_with_subfolders_and_without_hidden_ones(tmp_path):
-    for name in ("b.png", "sub/a.png", ".hidden", ".cache/a.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [name for name, _ in image_io.list_images(str(tmp_path))] == ["b.png", "sub/a.png"]
-    assert image_io.list_images(str(tmp_path / "b.png")) == [("b.png", tmp_path / "b.png")]
-
-
-def test_path_without_files_is_refused(tmp_path):
-    with pytest.raises(UserError, match="there is no such file or folder"):
-        image_io.list_images(str(tmp_path / "missing"))
-    with pytest.raises(UserError, match="contains no files"):
-        image_io.list_images(str(tmp_path))
-
-
-def test_several_paths_are_listed_in_order_with_unique_names(tmp_path):
-    for name in ("b.png", "a.png", "sub/a.png", "x,y.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("L", (3, 3)).save(tmp_path / name)
-    paths = ",".join(str(tmp_path / name) for name in ("b.png", "a.png", "sub/a.png"))
-    assert [name for name, _ in image_io.list_images(paths)] == ["b.png", "a.png", "sub/a.png"]
-    assert image_io.list_images(str(tmp_path / "x,y.png")) == [("x,y.png", tmp_path / "x,y.png")]
-    assert [name for name, _ in image_io.list_images(str(tmp_path))] == ["a.png", "b.png", "sub/a.png", "x,y.png"]
-    with pytest.raises(UserError, match="there is no such file"):
-        image_io.list_images(f"{tmp_path / 'a.png'},{tmp_path / 'missing.png'}")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cae.data import image_io
+from cae.data import image_files
 from cae.predict import outliers
 from cae.predict.outliers import OutlierPredictor
 from cae.predict.predictor import predict_files
@@ -21,7 +21,7 @@ def predict(detector, tmp_path):
         preprocess_fn = functools.partial(
             preprocess, image_shape=detector.image_shape, background=detector.background, invert="auto"
         )
-        skipped = predict_files(image_io.list_images(str(folder)), [predictor], preprocess_fn)
+        skipped = predict_files(image_files.list_images(str(folder)), [predictor], preprocess_fn)
         lines = predictor.finish()
         with (tmp_path / "out/outliers.csv").open(newline="") as file:
             return [*csv.DictReader(file)], lines, skipped

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cae.data import image_io
+from cae.data import image_files, image_io
 from cae.data.image_io import UnreadableImageError
 from cae.predict.predictor import Predictor, predict_files
 
@@ -33,7 +33,7 @@ def files(tmp_path):
     for number in range(6):
         Image.fromarray(np.full((9, 9), number, np.uint8)).save(tmp_path / f"{number}.png")
     (tmp_path / "3.png").write_bytes(b"")
-    return image_io.list_images(str(tmp_path))
+    return image_files.list_images(str(tmp_path))
 
 
 def test_each_file_is_decoded_once_for_all_predictors(files, monkeypatch):

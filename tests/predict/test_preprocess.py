@@ -57,5 +57,5 @@ def test_damaged_orientation_is_ignored(decode, monkeypatch):
     def fail(pil_image):
         raise SyntaxError("not a TIFF file")
 
-    monkeypatch.setattr("cae.data.image_folder.ImageOps.exif_transpose", fail)
+    monkeypatch.setattr("cae.data.image_io.ImageOps.exif_transpose", fail)
     assert (preprocess(decode(np.full((12, 12), 40, np.uint8)), SHAPE, 0.0, "never").image == 40).all()
