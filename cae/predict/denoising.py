@@ -19,7 +19,7 @@ from cae.report.figures import contact_sheet
 PREVIEW_SIZE = 224
 """The longer side of a preview in pixels, at most."""
 
-COLUMNS = ("width", "height", "format", "mode", "tiles", "noise_before", "noise_after", "rms_change")
+COLUMNS = ("width", "height", "format", "mode", "tiles", "noise_before", "noise_after", "rms_change", "warning")
 
 
 def denoise(
@@ -36,7 +36,7 @@ def denoise(
     Returns:
       The denoised image, and the values of `COLUMNS`: the number of tiles of a channel; the estimated standard
       deviation of the noise before and after, where 1 is white, from the finest wavelet coefficients (Donoho and
-      Johnstone 1994); the root mean square of the difference between both images.
+      Johnstone 1994); the root mean square of the difference between both images; the warnings of the file.
     """
     tile_size, num_channels = image_shape[:2], image_shape[2]
     count = original.channels.shape[2]
@@ -57,10 +57,11 @@ def denoise(
     values = (
         width,
         height,
-        original.pil_image.format,
-        original.pil_image.mode,
+        original.format,
+        original.mode,
         num_tiles(original.size, tile_size),
         *statistics,
+        "; ".join(original.warnings),
     )
     return dataclasses.replace(original, channels=channels), dict(zip(COLUMNS, values))
 

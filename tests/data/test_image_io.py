@@ -1,8 +1,10 @@
+import io
+
+import imagecodecs
 import numpy as np
 import pytest
-import tensorflow as tf
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from cae.data import image_files, image_io
 
@@ -59,11 +61,11 @@ def test_unchanged_image_round_trips(name, tmp_path, random):
 def test_sixteen_bits_per_channel_are_kept_in_png(channels, tmp_path, random):
     values = gray(random, channels, top=65536, kind=np.uint16)
     path = tmp_path / "deep.png"
-    path.write_bytes(tf.io.encode_png(values).numpy())
+    path.write_bytes(imagecodecs.png_encode(values))
     original = image_io.read_image(path)
     assert original.channels.dtype == np.uint16 and original.channels.shape[2] == (1 if channels == 2 else 3)
     save_unchanged(original, tmp_path / "out.png")
-    np.testing.assert_array_equal(tf.io.decode_png((tmp_path / "out.png").read_bytes(), dtype=tf.uint16), values)
+    np.testing.assert_array_equal(imagecodecs.png_decode((tmp_path / "out.png").read_bytes()), values)
 
 
 def test_sixteen_bits_per_channel_are_kept_in_tiff(tmp_path, random):
@@ -137,13 +139,21 @@ def write_unreadable_files(tmp_path):
         (tmp_path / name).write_bytes(data)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     Image.new("1", (70_000, 3)).save(tmp_path / "long.png")
-    frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
-    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    colors = np.zeros((8, 8, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "lab.tif", colors, photometric="cielab")
+    tifffile.imwrite(tmp_path / "bands.tif", np.zeros((8, 8, 5), np.uint8), planarconfig="contig", photometric="rgb")
+    tifffile.imwrite(tmp_path / "complex.tif", np.zeros((8, 8), np.complex64))
+    tifffile.imwrite(tmp_path / "preview.tif", colors[..., 0], subfiletype=1)
+    (tmp_path / "deep.ppm").write_bytes(b"P6 1 # comment\n1 65535\n" + bytes(6))
+    (tmp_path / "broken.png").symlink_to(tmp_path / "missing.png")
     Image.fromarray(np.array([[np.nan]], np.float32)).save(tmp_path / "nan.tif")
     Image.new("RGB", (8, 8)).save(tmp_path / "icon.ico")
     return {name: words for name, (_, words) in files.items()} | {
-        "huge.png": "pixels", "long.png": "70000 x 3", "film.gif": "2 frames", "nan.tif": "not finite",
-        "icon.ico": "unsupported format ICO",
+        "huge.png": "pixels", "long.png": "70000 x 3", "nan.tif": "not finite",
+        "icon.ico": "unsupported format ICO", "lab.tif": "this kind of TIFF is not supported: .* CIELAB",
+        "bands.tif": "not supported: 5 channels", "complex.tif": "not supported: values of type complex64",
+        "preview.tif": "reduced preview only", "deep.ppm": "color PPM of 16 bits is not supported",
+        "broken.png": "cannot be opened: No such file",
     }  # fmt: skip
 
 
@@ -158,9 +168,8 @@ def test_unreadable_files_are_errors_with_the_reason(tmp_path):
 
 
 def test_any_error_of_a_decoder_is_one_of_the_file(tmp_path, random):
-    """TensorFlow decodes colors of 16 bits, and raises errors of its own for truncated files."""
     deep = random.integers(0, 2**16, (16, 16, 3), np.uint16)
-    content = tf.io.encode_png(deep).numpy()
+    content = imagecodecs.png_encode(deep)
     (tmp_path / "deep.png").write_bytes(content)
     np.testing.assert_array_equal(image_io.read_image(tmp_path / "deep.png").channels, deep)
     (tmp_path / "deep.png").write_bytes(content[: len(content) // 2])
@@ -173,3 +182,78 @@ def test_absurd_size_is_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("decoded"))
     with pytest.raises(image_io.UnreadableImageError, match=r"declares 12000 x 12000 pixels; .* 89,478,485 in total"):
         image_io.read_image(tmp_path / "huge.png")
+
+
+def test_of_several_frames_the_first_is_used_with_a_warning(tmp_path):
+    frames = [Image.new("L", (8, 8), shade) for shade in (50, 255)]
+    for name, message in {"film.gif": "2 frames", "film.png": "2 frames", "pages.tif": "2 pages"}.items():
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        decoded = image_io.read_image(tmp_path / name)
+        assert decoded.warnings == (f"has {message}, of which the first is used",)
+        assert (decoded.channels == 50).all()
+
+
+def test_first_picture_of_a_phone_is_a_jpeg(tmp_path):
+    photo, depth = Image.new("RGB", (16, 16), (200, 40, 90)), Image.new("RGB", (8, 8))
+    photo.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[depth], quality=95)
+    decoded = image_io.read_image(tmp_path / "phone.jpg")
+    assert (decoded.format, decoded.warnings) == ("JPEG", ())
+    decoded.save(tmp_path / "out.jpg", decoded.channels)
+    with Image.open(tmp_path / "out.jpg") as saved:
+        assert saved.format == "JPEG" and saved.size == (16, 16)
+        assert np.abs(np.asarray(saved, int) - [200, 40, 90]).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_profile_resolution_and_orientation_of_sixteen_bits_are_kept(suffix, tmp_path, random):
+    values, path = gray(random, 3, top=65536, kind=np.uint16), tmp_path / f"deep.{suffix}"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if suffix == "tif":
+        tags = [(274, 3, 1, 6, True), (315, 2, 0, "Ansel", True)]
+        options = {"resolution": (300, 300), "resolutionunit": "inch", "iccprofile": profile, "extratags": tags}
+        tifffile.imwrite(path, values, photometric="rgb", **options)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        donor = io.BytesIO()
+        Image.new("L", (1, 1)).save(donor, "PNG", exif=exif, dpi=(300, 300), icc_profile=profile)
+        header_end, plain = 33, imagecodecs.png_encode(values)
+        ancillary = donor.getvalue()[header_end : donor.getvalue().index(b"IDAT") - 4]
+        path.write_bytes(plain[:header_end] + ancillary + plain[header_end:])
+    decoded = image_io.read_image(path)
+    assert decoded.orientation == 6 and decoded.to_pil().size == (20, 30)
+    decoded.save(tmp_path / f"out.{suffix}", 65535 - decoded.channels)
+    with Image.open(tmp_path / f"out.{suffix}") as saved:
+        assert saved.info["icc_profile"] == profile and saved.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    after = image_io.read_image(tmp_path / f"out.{suffix}")
+    np.testing.assert_array_equal(after.channels, 65535 - values)
+    assert after.orientation == 6
+
+
+def test_transparent_color_of_sixteen_bits_is_kept(tmp_path, random):
+    values = random.integers(0, 4, (20, 30), np.uint16) * 9000
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=9000)
+    decoded = image_io.read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(decoded.alpha == 0, values == 9000)
+    decoded.save(tmp_path / "b.png", np.full_like(decoded.channels, 9000))  # The transparent color itself.
+    after = image_io.read_image(tmp_path / "b.png")
+    np.testing.assert_array_equal(after.alpha, decoded.alpha)
+    assert np.abs(after.channels.astype(int) - 9000).max() <= 1
+
+
+@pytest.mark.real_data
+def test_unusual_files_are_read_right_or_refused(shared):
+    refused = {"cut_16bit_rgb.png": "damaged", "cut_16bit_rgb.tif": "damaged", "lab.tif": "CIELAB"}
+    warned = {"int32_0_255.tif": "0..255 was guessed", "multipage.tif": "2 pages", "white_on_transparent.png": "black"}
+    for path in sorted((shared / "cases").iterdir()):
+        if words := refused.get(path.name):
+            with pytest.raises(image_io.UnreadableImageError, match=words):
+                image_io.read_image(path)
+            continue
+        decoded = image_io.read_image(path)
+        assert [words for words in decoded.warnings if warned[path.name] not in words] == []
+        assert bool(decoded.warnings) == (path.name in warned), path.name
+        image = decoded.to_pil()
+        # The same digit, or the same picture of 31x45 pixels, in every kind of file.
+        expected = {(28, 28): 54.9, (31, 45): 143.0, (45, 31): 143.0}[image.size]
+        assert np.asarray(image).mean() == pytest.approx(expected, abs=0.6), path.name

@@ -1,4 +1,5 @@
 import numpy as np
+import tifffile
 from PIL import Image
 
 from cae.data import image_io
@@ -53,9 +54,31 @@ def test_orientation_of_a_photo_is_respected(tmp_path):
     assert result.image[:12].min() == 255 and result.image[12:].max() == 0
 
 
-def test_damaged_orientation_is_ignored(decode, monkeypatch):
-    def fail(pil_image):
-        raise SyntaxError("not a TIFF file")
+def test_damaged_orientation_is_ignored(tmp_path):
+    Image.fromarray(np.full((12, 12), 40, np.uint8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    assert (preprocess(image_io.read_image(tmp_path / "a.jpg"), SHAPE, 0.0, "never").image == 40).all()
 
-    monkeypatch.setattr("cae.data.image_io.ImageOps.exif_transpose", fail)
-    assert (preprocess(decode(np.full((12, 12), 40, np.uint8)), SHAPE, 0.0, "never").image == 40).all()
+
+def test_an_image_is_the_same_in_every_lossless_kind_of_file(tmp_path, normal):
+    values, result = normal[0, ..., 0], {}
+    deep, opaque = values.astype(np.uint16) * 257, np.full_like(values, 255)
+    for name in ("a.png", "a.bmp", "a.gif", "a.pgm", "a.tif", "a.webp"):
+        Image.fromarray(values).save(tmp_path / name, lossless=True)
+    Image.fromarray(np.dstack([values] * 3 + [opaque])).save(tmp_path / "color.png")
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(np.dstack([0 * values] * 3 + [255 - values]), "CMYK").save(tmp_path / "inks.tif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(values)).save(tmp_path / "turned.png", exif=exif)
+    for name, stored in {
+        "deep": deep, "float16": (values / 255).astype(np.float16), "float": values / 255, "wide": values * 257.0,
+        "integers": values.astype(np.int32), "shifted": deep & 0xFF00,
+    }.items():  # fmt: skip
+        tifffile.imwrite(tmp_path / f"{name}.tif", stored)
+    tifffile.imwrite(tmp_path / "inverted.tif", 65535 - deep, photometric="miniswhite", compression="lzw")
+    planes = np.stack([deep] * 3)
+    tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+    for path in tmp_path.iterdir():
+        result[path.name] = preprocess(image_io.read_image(path), SHAPE, 0.0, "never").image
+    assert len(result) == 18
+    assert {name for name, image in result.items() if not np.array_equal(image, normal[0])} == set()
