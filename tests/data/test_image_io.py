@@ -147,10 +147,10 @@ def write_unreadable_files(tmp_path):
     (tmp_path / "deep.ppm").write_bytes(b"P6 1 # comment\n1 65535\n" + bytes(6))
     (tmp_path / "broken.png").symlink_to(tmp_path / "missing.png")
     Image.fromarray(np.array([[np.nan]], np.float32)).save(tmp_path / "nan.tif")
-    Image.new("RGB", (8, 8)).save(tmp_path / "icon.ico")
+    Image.new("RGB", (8, 8)).save(tmp_path / "scan.pcx")
     return {name: words for name, (_, words) in files.items()} | {
         "huge.png": "pixels", "long.png": "70000 x 3", "nan.tif": "not finite",
-        "icon.ico": "unsupported format ICO", "lab.tif": "this kind of TIFF is not supported: .* CIELAB",
+        "scan.pcx": "unsupported format PCX", "lab.tif": "this kind of TIFF is not supported: .* CIELAB",
         "bands.tif": "not supported: 5 channels", "complex.tif": "not supported: values of type complex64",
         "preview.tif": "reduced preview only", "deep.ppm": "color PPM of 16 bits is not supported",
         "broken.png": "cannot be opened: No such file",
