@@ -15,7 +15,7 @@ from absl import flags
 
 from cae.config import Config, upgrade
 from cae.errors import UserError
-from cae.io_utils import atomic_write, temporary_path
+from cae.io_utils import atomic_write, printable, temporary_path
 
 RESUME_MUTABLE_FIELDS = {
     "fallback_dataset", "data_dir", "streaming", "cache_dir", "epochs", "max_steps", "distribution_strategy",
@@ -175,4 +175,4 @@ def load_comparison_runs(workdirs: Sequence[str], run_config: dict[str, Any]) ->
         if shapes[0] != shapes[1]:
             text = " and ".join("x".join(map(str, shape)) for shape in shapes)
             raise UserError(f"--compare={folder} can't be compared: image shapes are {text}")
-    return dict(zip(names, folders))
+    return dict(zip(map(printable, names), folders))

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from cae.io_utils import atomic_write, temporary_path, write_csv
+from cae.io_utils import atomic_write, printable, temporary_path, write_csv
 
 
 @pytest.mark.parametrize("mode, content", [("w", "Größe\nÜ\r\n"), ("wb", b"\x00\xff")])
@@ -67,8 +67,14 @@ def test_the_leftover_of_a_killed_process_is_overwritten(tmp_path):
 
 def test_csv_columns_are_those_of_all_rows_in_order(tmp_path):
     path = tmp_path / "table.csv"
-    write_csv(path, [{"a": 1, "b": "x,y"}, {"a": 2.5, "c": None}])
-    assert path.read_bytes() == b'a,b,c\r\n1,"x,y",\r\n2.5,,\r\n'
+    write_csv(path, [{"a": 1, "b": "x,y"}, {"a": 2.5, "c": None}, {"a": "\udce9"}])
+    assert path.read_bytes() == b'a,b,c\r\n1,"x,y",\r\n2.5,,\r\n\\udce9,,\r\n'
+
+
+def test_names_are_one_line_of_utf8():
+    assert printable(os.fsdecode("Übung\n\t\0".encode() + b"\xe9")) + printable("\u2028\u202f") == (
+        "Übung\\n\\t\\x00\\udce9\\u2028\u202f"
+    )
 
 
 def test_csv_columns_may_be_given(tmp_path):

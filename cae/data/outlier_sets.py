@@ -12,6 +12,7 @@ from cae.data.arrays import border_pixels, to_pil
 from cae.data.image_folder import read_folder
 from cae.data.resizing import resize_with_pad
 from cae.errors import UserError
+from cae.io_utils import printable
 
 OutlierFn = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -110,9 +111,9 @@ def load_outlier_datasets(
     loaded, skipped = {}, {}
     for name in names:
         try:
-            loaded[name] = _load(name, data_dir, shape, max_images)[:max_images]
+            loaded[printable(name)] = _load(name, data_dir, shape, max_images)[:max_images]
         except tfds.DatasetUnavailableError as error:
-            skipped[name] = str(error).removeprefix(f"--dataset={name} is ")
+            skipped[printable(name)] = str(error).removeprefix(f"--dataset={name} is ")
         except UserError as error:
             raise UserError(str(error).replace("--dataset", "--outlier_datasets", 1)) from error
     return loaded, skipped

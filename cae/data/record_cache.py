@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import psutil
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from cae.config import Config
 from cae.data import record_writer, records
@@ -30,6 +29,7 @@ from cae.data.record_writer import RecordWriter, WriteImages
 from cae.data.records import Records
 from cae.data.splits import SPLITS
 from cae.errors import UserError
+from cae.io_utils import progress_bar
 
 FOLDER = "cae_records"
 """The cache within TFDS's folder, unless --cache_dir names another."""
@@ -125,8 +125,7 @@ def _check_disk_space(dataset: str, needed: int, parent: Path) -> None:
 
 
 def _create(folder: Path, write: WriteImages, max_images: int) -> None:
-    tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
-    with tqdm(total=max_images, unit="image", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+    with progress_bar(max_images, "image") as bar:
         try:
             record_writer.create(folder, write, bar.update, advice="; set --cache_dir to another folder")
         except Exception as error:

@@ -1,13 +1,14 @@
 """Charts of numbers as matplotlib figures."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cae.report.figures import shorten
+from cae.report.figures import MAX_LABEL_CHARACTERS, label
 
 BLUE, RED = "#3465a4", "#b3401f"
 LINE_COLORS = (BLUE, RED, "#4e9a06", "#75507b", "#c4a000", "#2e9599", "#777777")
@@ -38,13 +39,13 @@ def line_chart(
     """
     many = len(lines) > 4
     figure, ((axis,),) = _make_axes((6.4, 4.2 if many else 3.4))
-    for (name, points), (style, color) in zip(lines.items(), _line_styles()):
-        axis.plot(*zip(*points), style, label=name, color=color, linewidth=1.6, marker="." if len(points) < 20 else "")
-    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    for points, (style, color) in zip(lines.values(), _line_styles()):
+        axis.plot(*zip(*points), style, color=color, linewidth=1.6, marker="." if len(points) < 20 else "")
+    axis.set(xlabel=label(x_label), ylabel=label(y_label), yscale="log" if log else "linear")
     if log_x:
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:g}")
-    axis.legend(**BESIDE_AXES if many else {"frameon": False})
+    _add_legend(axis, lines, **BESIDE_AXES if many else {"frameon": False})
     return figure
 
 
@@ -53,8 +54,9 @@ def bar_chart(values: Mapping[str, float], y_label: str) -> Figure:
     figure, ((axis,),) = _make_axes((6.4, 2.8))
     axis.bar(range(len(values)), list(values.values()), color=BLUE)
     axis.axhline(np.mean(list(values.values())), color=RED, linewidth=1, label="mean of the classes")
-    axis.set_ylabel(y_label)
-    axis.set_xticks(range(len(values)), list(values), rotation=0 if max(map(len, values)) < 4 else 60)
+    axis.set_ylabel(label(y_label))
+    names = [label(name, MAX_LABEL_CHARACTERS) for name in values]
+    axis.set_xticks(range(len(values)), names, rotation=0 if max(map(len, names)) < 4 else 60)
     axis.legend(frameon=False)
     return figure
 
@@ -67,10 +69,10 @@ def rate_curves(panels: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -> F
     """
     figure, (axes,) = _make_axes((4.0 * len(panels) + 1.8, 4.0), num_columns=len(panels))
     for axis, ((x_label, y_label), lines) in zip(axes, panels.items()):
-        for (name, points), (style, color) in zip(lines.items(), _line_styles()):
-            axis.plot(*points.T, style, label=name, color=color, linewidth=1.4)
-        axis.set(xlabel=x_label, ylabel=y_label, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), box_aspect=1)
-    axes[-1].legend(**BESIDE_AXES)
+        for points, (style, color) in zip(lines.values(), _line_styles()):
+            axis.plot(*points.T, style, color=color, linewidth=1.4)
+        axis.set(xlabel=label(x_label), ylabel=label(y_label), xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), box_aspect=1)
+    _add_legend(axes[-1], lines, **BESIDE_AXES)
     return figure
 
 
@@ -100,13 +102,13 @@ def score_histograms(
             axis.hist(values.clip(bins[0], bins[-1]), bins, weights=weights, color=color, alpha=0.6)
         for limit in filter(np.isfinite, limits):
             axis.axvline(max(limit, bins[0]), color="black", linewidth=1)
-        axis.set_title(shorten(name, 34), fontsize=8, parse_math=False)
+        axis.set_title(label(name, 34), fontsize=8)
         axis.set(xscale="log", yticks=[])
     for axis in axes[len(outliers) :]:
         axis.axis("off")
     for axis in axes[max(len(outliers) - num_columns, 0) : len(outliers)]:
         axis.tick_params(labelbottom=True)
-    figure.supxlabel(x_label, fontsize=9)
+    figure.supxlabel(label(x_label), fontsize=9)
     return figure
 
 
@@ -127,12 +129,13 @@ def scatter_plots(embeddings: Mapping[str, np.ndarray], labels: Sequence[str] = 
     for axis, (title, points) in zip(axes, embeddings.items()):
         for name, (marker, color) in styles.items():
             x, y = points[names == name].T
-            axis.scatter(x, y, s=7, marker=marker, color=color, linewidths=0.5, label=shorten(name, 20))
-        axis.set_title(title, fontsize=9)
+            axis.scatter(x, y, s=7, marker=marker, color=color, linewidths=0.5, label=label(name, 20))
+        axis.set_title(label(title), fontsize=9)
         axis.set(box_aspect=1, xticks=[], yticks=[])
     if labels and len(styles) <= MAX_LEGEND_ENTRIES:
-        handles = axes[-1].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside right center", frameon=False, fontsize=8, markerscale=2)
+        handles = axes[-1].collections
+        names = [handle.get_label() for handle in handles]
+        figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=8, markerscale=2)
     return figure
 
 
@@ -150,6 +153,11 @@ def variance_spectrum(eigenvalues: np.ndarray, stds: np.ndarray) -> Figure:
     figure = line_chart(lines, "rank, by descending variance", "variance", log=True)
     figure.axes[0].xaxis.get_major_locator().set_params(integer=True)
     return figure
+
+
+def _add_legend(axis: Axes, names: Iterable[str], **options: Any) -> None:
+    # Of lines that have a label matplotlib leaves out those whose label starts with an underscore.
+    axis.legend(axis.lines, [label(name, MAX_LABEL_CHARACTERS) for name in names], **options)
 
 
 def _line_styles() -> Iterator[tuple[str, str]]:

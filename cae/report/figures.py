@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from cae.data.arrays import to_pil
+from cae.io_utils import printable
 
 LATENT_COLORMAP = "RdBu_r"
 ERROR_COLORMAP = "magma"
@@ -22,6 +23,19 @@ MAX_LABEL_CHARACTERS = 28
 
 _PNGS: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
 """The PNG files of figures that still exist."""
+
+
+def label(text: object, max_characters: int | None = None) -> str:
+    """Returns a text that matplotlib draws as it is: all that figures say of classes, files and sets goes through it.
+
+    Args:
+      text: Lines of text. A dollar sign does not start a formula, and what is not printable is escaped.
+      max_characters: Of longer lines only the end is drawn; None for any length.
+    """
+    lines = [printable(line) for line in str(text).split("\n")]
+    if max_characters:
+        lines = [line if len(line) <= max_characters else "..." + line[3 - max_characters :] for line in lines]
+    return "\n".join(lines).replace("$", r"\$")
 
 
 def png(figure: Figure) -> bytes:
@@ -73,9 +87,9 @@ def example_rows(columns: Mapping[str, np.ndarray], latents: np.ndarray | None, 
         if latents is not None:
             maps.append(_show_latent(row_axes[-1], latents[row], max_latent))
         if labels:
-            row_axes[0].set_ylabel(labels[row], fontsize=8)
+            row_axes[0].set_ylabel(label(labels[row], MAX_LABEL_CHARACTERS), fontsize=8)
     for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=9)
+        axis.set_title(label(title), fontsize=9)
     for position, image in enumerate(maps, len(images)):
         bar = figure.colorbar(image, ax=axes[:, position], location="bottom", shrink=0.9, aspect=12, pad=0.02)
         bar.ax.tick_params(labelsize=7)
@@ -107,8 +121,8 @@ def image_table(
     figure = Figure(figsize=(cell_inches * len(rows[0]), cell_inches * len(rows) * (height + 2) / (width + 2)))
     axis = figure.add_axes((0, 0, 1, 1))
     _show_image(axis, picture)
-    axis.set_yticks((np.arange(len(labels)) + 0.5) * (height + 2), labels, parse_math=False)
-    axis.set_xticks((np.arange(len(columns)) + 0.5) * (width + 2), columns, parse_math=False)
+    axis.set_yticks((np.arange(len(labels)) + 0.5) * (height + 2), [*map(label, labels)])
+    axis.set_xticks((np.arange(len(columns)) + 0.5) * (width + 2), [*map(label, columns)])
     axis.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
     axis.spines[:].set_visible(False)
     return figure
@@ -116,23 +130,27 @@ def image_table(
 
 def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
     """Draws pairs of images `[height, width, 1 or 3]` in 0..1, before and after denoising, each under its name."""
-    captioned = [each for name, before, after in pairs for each in ((shorten(name), before), ("denoised", after))]
+    captioned = [each for name, before, after in pairs for each in ((printable(name), before), ("denoised", after))]
     return _wrapped_grid(captioned, num_columns=2 * min(3, len(pairs)), size=(1.8, 2.05))
 
 
 def captioned_grid(images: Sequence[tuple[str, str, np.ndarray]]) -> Figure:
     """Draws images `[height, width, 1 or 3]` in 0..1, each under a name and a caption of one line."""
-    captioned = [(f"{shorten(name, 20)}\n{caption}", image) for name, caption, image in images]
-    return _wrapped_grid(captioned, num_columns=min(6, len(images)), size=(1.6, 1.9))
+    captioned = [(f"{printable(name)}\n{caption}", image) for name, caption, image in images]
+    return _wrapped_grid(captioned, num_columns=min(6, len(images)), size=(1.6, 1.9), max_characters=20)
 
 
-def _wrapped_grid(images: Sequence[tuple[str, np.ndarray]], num_columns: int, size: tuple[float, float]) -> Figure:
+def _wrapped_grid(
+    images: Sequence[tuple[str, np.ndarray]],
+    num_columns: int,
+    size: tuple[float, float],
+    max_characters: int = MAX_LABEL_CHARACTERS,
+) -> Figure:
     """Draws images of any sizes under their captions, row by row."""
     figure, axes = _image_axes(-(-len(images) // num_columns), num_columns, size, margin=(0, 0.2))
     for axis, (caption, image) in zip(axes.flat, images):
         _show_image(axis, image)
-        # A dollar sign in a file's name does not start a formula.
-        axis.set_title(caption, fontsize=7, parse_math=False)
+        axis.set_title(label(caption, max_characters), fontsize=7)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     return figure
@@ -159,9 +177,3 @@ def _show_latent(axis: Axes, latent: np.ndarray, limit: float) -> AxesImage:
     block[: latent.size] = latent
     axis.set_box_aspect(1)  # As tall as the images beside it.
     return axis.imshow(block.reshape(-1, width), cmap=LATENT_COLORMAP, vmin=-limit, vmax=limit, aspect="auto")
-
-
-def shorten(text: str, max_characters: int = MAX_LABEL_CHARACTERS) -> str:
-    """Returns a text, or its end where it is longer; bytes of a file's name that are not text are escaped."""
-    text = text.encode(errors="backslashreplace").decode()
-    return text if len(text) <= max_characters else "..." + text[3 - max_characters :]

@@ -12,6 +12,7 @@ from PIL import Image
 from tensorboard.plugins import projector
 
 from cae.data.arrays import to_pil
+from cae.io_utils import printable
 
 VECTORS, METADATA, SPRITE = "vectors.tsv", "metadata.tsv", "sprite.png"
 
@@ -54,7 +55,7 @@ def write_projection(folder: Path, projection: Projection, name: str = "latent v
     embedding.sprite.single_image_dim.extend(image_size)
     if projection.labels:
         # A file of a single column has no header.
-        lines = "".join(f"{_to_field(label)}\n" for label in projection.labels)
+        lines = "".join(f"{printable(label).strip() or '-'}\n" for label in projection.labels)
         (folder / METADATA).write_text(lines, encoding="utf-8")
         embedding.metadata_path = METADATA
     projector.visualize_embeddings(str(folder), config)
@@ -81,8 +82,3 @@ def make_sprite(images: np.ndarray) -> tuple[tuple[int, int], Image.Image]:
         row, column = divmod(index, num_columns)
         grid.paste(to_pil(image).resize((width, height)), (column * width, row * height))
     return (width, height), grid
-
-
-def _to_field(label: str) -> str:
-    """Returns a label as a field of a TSV file; names of folders may hold tabs, and bytes that are not text."""
-    return " ".join(label.encode(errors="backslashreplace").decode().split()) or "-"

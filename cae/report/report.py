@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from cae.io_utils import atomic_write, write_csv
+from cae.io_utils import atomic_write, printable, write_csv
 from cae.report.figures import gif, png
 from cae.report.projector import Projection
 
@@ -83,7 +83,9 @@ def write_report(
                 write_csv(folder / f"{name}.csv", rows)
     results = {section.name: section.results for section in sections if section.results}
     write_bytes(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    templates = jinja2.Environment(loader=jinja2.PackageLoader("cae.report", "."), autoescape=True, trim_blocks=True)
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("cae.report", "."), autoescape=True, trim_blocks=True, finalize=_to_text
+    )
     templates.filters["format_value"] = _format_value
     page = templates.get_template("page.html").render(
         title=title, warning=warning, run_info=run_info, sections=sections, images=images
@@ -96,6 +98,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file, whole or not at all."""
     with atomic_write(path, "wb") as file:
         file.write(content)
+
+
+def _to_text(value: Any) -> Any:
+    """Returns a text of one line where a value is a text that may contain names; markup as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def _format_value(value: Any, column: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from cae.io_utils import printable
 from cae.report import projector
 from cae.report.figures import png
 from cae.report.report import Section
@@ -31,9 +32,9 @@ def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
     with writer.as_default(step):
         for name, value in (section.results | section.scalars).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(printable(name), value)
         for name, (caption, figure) in section.figures.items():
-            tf.summary.image(name, tf.io.decode_png(png(figure), channels=3)[None], description=caption)
+            tf.summary.image(name, tf.io.decode_png(png(figure), channels=3)[None], description=printable(caption))
     writer.close()
     if section.projection is not None:
         projector.write_projection(folder, section.projection)

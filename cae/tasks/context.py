@@ -11,6 +11,7 @@ from absl import flags
 from cae.data import outlier_sets, pipeline
 from cae.data.datasets import ImageDataset
 from cae.data.noise import OneOf
+from cae.io_utils import printable
 from cae.latents import interpolation
 from cae.metrics import METRICS
 from cae.outliers.detector import Detector
@@ -110,7 +111,7 @@ def build_context(
         batches=pipeline.make_eval_batches(dataset, run.config.seed),
         load=dataset.load,
         noises=noises_from_flags(values, run.config),
-        class_names=dataset.class_names,
+        class_names=[*map(printable, dataset.class_names)],
         comparison_runs=comparison_runs,
         cache_dir=Path(values.cache_dir).expanduser() if values.cache_dir else default_cache_dir(),
         outlier_data=build_outlier_data(run, dataset, values, values.outlier_datasets) if with_outliers else None,
@@ -138,7 +139,7 @@ def build_outlier_data(
     others, max_images = [name for name in names if name != trained_on], values.max_outliers_per_set
     ood_datasets, skipped = outlier_sets.load_outlier_datasets(others, data_dir, run.image_shape, max_images)
     if len(others) < len(names):
-        skipped[trained_on] = "it is what the model was trained on"
+        skipped[printable(trained_on)] = "it is what the model was trained on"
     detector = Detector.fit(
         run.model,
         dataset.load("train")[0],

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cae.config import Config
 from cae.data.pipeline import TrainData
-from cae.io_utils import atomic_write, temporary_path
+from cae.io_utils import atomic_write, printable, temporary_path
 from cae.models.base import Autoencoder, GenerativeAutoencoder
 from cae.report import figures
 from cae.training.event_files import purge_events_after, write_hparams
@@ -47,7 +47,10 @@ class MetricWriter:
           is_chief: Whether this process is the one that reports.
         """
         self._workdir, self._train_data, self._state, self._is_chief = workdir, train_data, state, is_chief
-        self._config, self._warning = run_config["config"], run_config["dataset"]["warning"]
+        self._warning = run_config["dataset"]["warning"]
+        self._config = {
+            name: printable(value) if isinstance(value, str) else value for name, value in run_config["config"].items()
+        }
         self._metrics, self._tensorboard = workdir / "metrics.jsonl", workdir / "tensorboard"
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         self._bar = tqdm(disable=True)

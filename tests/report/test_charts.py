@@ -3,6 +3,9 @@ import pytest
 
 from cae.report import charts, figures
 
+NAMES = ("a$b$c", "cost $5", r"\$", "caf\udce9", "tab\t", "<b>", "_x")
+"""Names of folders, and so of classes and of sets of outliers."""
+
 
 def test_many_lines_are_distinguishable():
     lines = {f"method {number}": [(0, number), (1, number + 1)] for number in range(12)}
@@ -46,6 +49,26 @@ def test_each_set_of_outliers_has_a_histogram_beside_that_of_inliers(num_sets, r
     for axis in figure.axes[:num_sets]:
         assert axis.lines[0].get_xdata() == [5.0, 5.0] and len(axis.lines) == 1  # An infinite limit is not drawn.
         assert sum(patch.get_height() for patch in axis.patches) == pytest.approx(2)  # Both are fractions.
+
+
+def test_names_that_look_like_formulas_or_private_artists_are_drawn(random):
+    labels = [figures.label(name) for name in NAMES]
+    lines = {name: random.random((3, 2)) + 0.1 for name in NAMES}
+    drawn = {
+        "lines": charts.line_chart(lines, "$", "_y", log=True, log_x=True),
+        "bars": charts.bar_chart(dict.fromkeys(NAMES, 1.0), "$"),
+        "curves": charts.rate_curves({("$x$", "$y$"): lines}),
+        "histograms": charts.score_histograms(random.random(9), {name: random.random(9) for name in NAMES}, [], "$x$"),
+        "scatter": charts.scatter_plots({"$x$": random.random((14, 2))}, NAMES * 2),
+    }
+    assert all(map(figures.png, drawn.values()))
+    for name, legends in {"lines": drawn["lines"].axes[0], "curves": drawn["curves"].axes[0]}.items():
+        assert [text.get_text() for text in legends.get_legend().get_texts()] == labels, name
+    assert sorted(text.get_text() for text in drawn["scatter"].legends[0].get_texts()) == sorted(labels)
+    assert [text.get_text() for text in drawn["bars"].axes[0].get_xticklabels()] == labels
+    assert [axis.get_title() for axis in drawn["histograms"].axes[: len(NAMES)]] == labels
+    # Those of a logarithmic axis stay formulas.
+    assert any("$\\mathdefault" in text.get_text() for text in drawn["lines"].axes[0].get_yticklabels())
 
 
 def test_rate_curves_have_one_panel_per_pair_of_axes():

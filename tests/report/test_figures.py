@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cae.report import figures
@@ -87,11 +88,33 @@ def test_a_contact_sheet_shows_each_image_before_and_after(count, random):
         np.testing.assert_allclose(displayed(second), after)
 
 
-def test_a_contact_sheet_accepts_names_that_are_not_text_or_look_like_formulas(random):
-    names = ["caf\udce9.png", "$x_1$ & $.png"]
-    figure = figures.contact_sheet([(name, *random.random((2, 8, 8, 1))) for name in names])
-    assert figures.png(figure)
-    assert [axis.get_title() for axis in figure.axes[:3:2]] == ["caf\\udce9.png", "$x_1$ & $.png"]
+@pytest.mark.parametrize("text", ["a$b$c", r"\$", "$", r"$\frac$ & $", "_x^2 % {"])
+def test_a_label_is_drawn_as_it_is(text):
+    drawn, expected = Figure(), Figure()
+    drawn.text(0.5, 0.5, figures.label(text))
+    expected.text(0.5, 0.5, text, parse_math=False)
+    assert figures.png(drawn) == figures.png(expected)
+
+
+def test_a_label_escapes_what_is_not_printable_and_shortens_lines():
+    assert figures.label("caf\udce9\tx\ny") == "caf\\udce9\\tx\ny"
+    assert figures.label("x" * 30 + "$\nabc", 8) == "...xxxx\\$\nabc"
+
+
+def test_figures_accept_names_that_are_not_text_or_look_like_formulas(random):
+    names, images = ["caf\udce9", "$x_1$ & $", "a\nb"], random.random((3, 8, 8, 1))
+    drawn = {
+        "caf\\udce9 \\$x_1\\$ & \\$ a\\nb": figures.contact_sheet([(name, *images[:2]) for name in names]),
+        "caf\\udce9\np \\$x_1\\$ & \\$\np a\\nb\np": figures.captioned_grid([(name, "p", images[0]) for name in names]),
+    }
+    for titles, figure in drawn.items():
+        assert " ".join(axis.get_title() for axis in figure.axes if axis.get_title() not in ("", "denoised")) == titles
+    rows = figures.example_rows(dict.fromkeys(names, images), None, names)
+    table = figures.image_table(dict.fromkeys(names, images), names)
+    for texts in ([axis.get_ylabel() for axis in rows.axes[:12:4]], [axis.get_title() for axis in rows.axes[:3]]):
+        assert texts == [figures.label(name) for name in names]
+    assert [each.get_text() for each in table.axes[0].get_yticklabels()] == [figures.label(name) for name in names]
+    assert all(map(figures.png, [*drawn.values(), rows, table]))
 
 
 def test_a_captioned_grid_has_a_name_and_a_caption_over_each_image(random):

@@ -53,7 +53,7 @@ def test_tensorboard_finds_all_files_after_a_run_was_moved(tmp_path, projection)
     of = {"run": "run", "name": embedding["tensorName"]}
     vectors = np.frombuffer(get("/tensor", **of).data, np.float32).reshape(embedding["tensorShape"])
     np.testing.assert_allclose(vectors, projection.vectors, rtol=1e-5)
-    assert get("/metadata", **of).text.splitlines() == ["a", "b c", "tab here", "caf\\udce9", "-"]
+    assert get("/metadata", **of).text.splitlines() == ["a", "b c", "tab\\there", "caf\\udce9", "-"]
     assert embedding["sprite"]["singleImageDim"] == [4, 6]
     assert get("/sprite_image", **of).data == (tmp_path / "after" / "run" / "sprite.png").read_bytes()
 
