@@ -1,5 +1,6 @@
 """The command line of a program: flags, exit codes, and errors in one line on stderr."""
 
+import errno
 import io
 import sys
 import warnings
@@ -13,6 +14,13 @@ from cae.preemption import Preempted
 
 EXIT_PARTIAL = 3
 """The exit code of a program that did its work but for some files, which it listed."""
+
+
+_MACHINE_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE,
+    errno.ENFILE,
+}  # fmt: skip
+"""Errors in writing that another file would have as well: a full disk, no permission, a lack of resources."""
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -41,6 +49,18 @@ def call(main: Callable[[], int | None], argv: Sequence[str]) -> int:
     return _exit_code(name, main)
 
 
+def ends_program(error: Exception) -> bool:
+    """Returns whether an error that occurred with one of many files has to end the work on the others."""
+    if isinstance(error, OSError):
+        return error.errno in _MACHINE_ERRNOS
+    return isinstance(error, UserError | Preempted | MemoryError) or _is_resource_exhausted(error)
+
+
+def _is_resource_exhausted(error: Exception) -> bool:
+    # TensorFlow's class isn't imported, which takes seconds.
+    return type(error).__name__ == "ResourceExhaustedError"
+
+
 def _exit_code(name: str, main: Callable[[], int | None]) -> int:
     # Libraries' notices and warnings are hidden unless --verbosity is set.
     if not flags.FLAGS["verbosity"].present:
@@ -59,8 +79,7 @@ def _exit_code(name: str, main: Callable[[], int | None]) -> int:
     except Exception as error:
         if message := unwrap_graph_error(error):
             return _report(name, message, 2)
-        # The class isn't named here, since TensorFlow takes seconds to import.
-        if type(error).__name__ != "ResourceExhaustedError":
+        if not _is_resource_exhausted(error):
             raise
         return _report(name, "out of memory; use a smaller --batch_size, --base_filters or --image_size", 1)
 

@@ -1,6 +1,8 @@
 """`python -m cae.predict` and the Python API on a trained run."""
 
 import csv
+import dataclasses
+import os
 import shutil
 
 import numpy as np
@@ -96,6 +98,42 @@ def test_one_pass_serves_all_predictors_with_one_background(workspace, digits, m
         rows = read_csv(predictions / table)
         assert {rows[f"{number}.png"]["preprocessing"] for number in range(3)} == {"inverted"}
     assert (predictions / "interpolate/index.html").exists() and (predictions / "denoised/2.png").exists()
+
+
+def test_any_name_of_a_file_is_that_of_its_output(workspace, digits, monkeypatch):
+    names = [
+        "$x_1$.png",
+        "<b>.png",
+        "_x.png",
+        "a$b$c.png",
+        os.fsdecode(b"caf\xe9.png"),
+        "cost $5.png",
+        "line\nbreak.png",
+    ]
+    images = workspace / "images"
+    images.mkdir()
+    for name, image in zip(names, digits):
+        Image.fromarray(image[..., 0]).save(images / name)
+    (images / "z\n.png").touch()
+    (images / "z.png").symlink_to("nowhere")
+    read_image = image_io.read_image
+    monkeypatch.setattr(
+        image_io,
+        "read_image",
+        lambda path: dataclasses.replace(read_image(path), warnings=("guessed",) * ("$5" in path.name)),
+    )
+    code, out, err = call("cae.predict", "--workdir=runs/denoise", "--images=images", folder=workspace)
+    lines = out.splitlines()
+    assert code == 3 and err == "" and f"7 of {len(names) + 2} images denoised" in lines[0], err
+    assert lines[-4:-1] == ["warning: cost $5.png: guessed", "skipped 2 of 9 files:", "skipped z\\n.png: empty"]
+    assert lines[-1].startswith("skipped z.png: ") and "No such file" in lines[-1]
+    predictions, printed = workspace / "runs/denoise/report/predictions", [*names]
+    printed[4], printed[6] = "caf\\udce9.png", "line\\nbreak.png"
+    assert sorted(path.name for path in (predictions / "denoised").iterdir()) == names
+    assert [*read_csv(predictions / "denoised.csv")] == [*printed, "z\\n.png", "z.png"]
+    assert [*read_csv(predictions / "reconstruct/reconstruct.csv")] == printed
+    assert read_csv(predictions / "outliers.csv")["cost $5.png"]["warning"] == "guessed"
+    assert (predictions / "outliers_sheet.png").exists() and (predictions / "interpolate/interpolate.png").exists()
 
 
 def test_a_detector_is_fitted_and_saved_where_the_saved_one_has_another_score(workspace, digits):

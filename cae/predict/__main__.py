@@ -8,11 +8,12 @@ what --tasks selects, by default all that the model allows:
   interpolate   interpolate/index.html, for 2 to 12 images
   outliers      outliers.csv with is_inlier and is_discovery, among others; outliers_sheet.png
 
-For the last three tasks, images are converted to the shape of the training images first. Files that cannot be read are
-listed, and the exit code is then 3.
+For the last three tasks, images are converted to the shape of the training images first. A file that cannot be
+processed is listed, and the exit code is then 3.
 """
 
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -21,6 +22,7 @@ from etils import epy
 from cae import cli, runtime
 from cae.data import image_files
 from cae.errors import UserError
+from cae.io_utils import printable
 from cae.predict import MAX_INTERPOLATION_IMAGES, PREDICTORS
 from cae.tasks import flags as task_flags
 from cae.workdir import workdir_from_flags
@@ -57,15 +59,26 @@ def main() -> int:
             preprocess.preprocess, image_shape=run.image_shape, background=background, invert=values.invert
         )
     predictors = [make_predictor(name, run, detector, values) for name in selected]
-    skipped = predictor.predict_files(files, predictors, preprocess_fn)
+    skipped, warnings = predictor.predict_files(files, predictors, preprocess_fn)
 
     if run.warning:
         print(f"warning: {run.warning}")
     for line in [line for each in predictors for line in each.finish()]:
         print(line)
-    for name, message in skipped.items():
-        print(f"skipped {name}: {message}")
+    for each in predictors:
+        skipped |= each.skipped
+    print_by_file(files, "warning:", {name: message for name, message in warnings.items() if name not in skipped})
+    if skipped:
+        print(f"skipped {len(skipped)} of {len(files)} files:")
+    print_by_file(files, "skipped", skipped)
     return cli.EXIT_PARTIAL if skipped else 0
+
+
+def print_by_file(files: Sequence[tuple[str, Path]], kind: str, messages: Mapping[str, str]) -> None:
+    """Prints messages by file name in the order of the files, a line each."""
+    for name, _ in files:
+        if name in messages:
+            print(f"{kind} {printable(name)}: {messages[name]}")
 
 
 def check_flags(values: flags.FlagValues) -> tuple[list[str], list[tuple[str, Path]]]:

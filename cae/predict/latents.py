@@ -7,9 +7,10 @@ import numpy as np
 
 from cae.data.arrays import to_float
 from cae.data.image_io import DecodedImage
+from cae.io_utils import printable
 from cae.predict.predictor import Predictor
 from cae.predict.preprocess import Preprocessed
-from cae.predict.writers import printable, write_section
+from cae.predict.writers import write_section
 from cae.report.figures import example_rows, image_table
 from cae.report.report import Section
 from cae.run import Run
@@ -36,7 +37,11 @@ class SectionPredictor(Predictor):
 
     def predict(self, name: str, decoded: DecodedImage, preprocessed: Preprocessed | None) -> None:
         """Takes an image."""
-        self._images[printable(name)] = preprocessed
+        self._images[name] = preprocessed
+
+    def skip(self, name: str, error: Exception) -> None:
+        """Leaves out an image, even if it was taken before."""
+        self._images.pop(name, None)
 
     def finish(self) -> list[str]:
         """Writes the section, unless there are too few images."""
@@ -56,12 +61,17 @@ def reconstruct(images: Images, model: keras.Model, num_examples: int) -> Sectio
         outputs = decode(model, latents)
         errors = ((outputs - inputs) ** 2).mean(axis=(1, 2, 3)).tolist()
         for (name, each), error, latent in zip(batch.items(), errors, latents.astype(np.float64).tolist()):
-            row = {"file": name, "preprocessing": each.steps, "warning": "; ".join(each.warnings), "mse": error}
+            row = {
+                "file": printable(name),
+                "preprocessing": each.steps,
+                "warning": "; ".join(each.warnings),
+                "mse": error,
+            }
             rows.append(row | {f"latent_{index}": round(value, 6) for index, value in enumerate(latent)})
         examples = examples or [values[:num_examples] for values in (inputs, outputs, latents)]
     mse = float(np.mean([row["mse"] for row in rows]))
     inputs, outputs, latents = examples
-    figure = example_rows({"input": inputs, "output": outputs}, latents, names[:num_examples])
+    figure = example_rows({"input": inputs, "output": outputs}, latents, [*map(printable, names[:num_examples])])
     return Section(
         name="predictions/reconstruct",
         title="Reconstruction of your images",
@@ -83,7 +93,7 @@ def interpolate(images: Images, model: keras.Model, weights: np.ndarray) -> Sect
       model: A model with latent vectors.
       weights: Interpolation weights in ascending order, `[n]` in 0..1.
     """
-    inputs, names = _stack(images), [*images]
+    inputs, names = _stack(images), [*map(printable, images)]
     paths = interpolate_all_methods(model, np.stack([inputs[:-1], inputs[1:]], axis=1), weights)
     strips = {
         f"{names[pair]} to {names[pair + 1]}: {method}": np.concatenate(

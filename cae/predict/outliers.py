@@ -9,7 +9,7 @@ from cae.data.image_io import DecodedImage
 from cae.data.resizing import border_background
 from cae.outliers import thresholds
 from cae.outliers.detector import Detector
-from cae.predict.predictor import Predictor
+from cae.predict.predictor import Predictor, to_file_error
 from cae.predict.preprocess import Preprocessed
 from cae.predict.writers import PredictionWriter
 from cae.report.figures import captioned_grid
@@ -42,22 +42,45 @@ class OutlierPredictor(Predictor):
         self.writer = PredictionWriter(folder / "outliers.csv", COLUMNS)
         self._batch: dict[str, np.ndarray] = {}
         self._shown: dict[str, np.ndarray] = {}
+        self._heavily_preprocessed: set[str] = set()
 
     def predict(self, name: str, decoded: DecodedImage, preprocessed: Preprocessed | None) -> None:
         """Takes an image."""
         height, width = decoded.size
         warning = "; ".join(preprocessed.warnings)
         self.writer.add(name, width=width, height=height, preprocessing=preprocessed.steps, warning=warning)
+        if len(preprocessed.warnings) > len(decoded.warnings):
+            self._heavily_preprocessed.add(name)
         self._batch[name] = preprocessed.image
         if len(self._batch) >= BATCH_SIZE:
             self._score_batch()
 
+    def skip(self, name: str, error: Exception) -> None:
+        """Notes that there is no score for a file."""
+        self._batch.pop(name, None)
+        super().skip(name, error)
+
     def _score_batch(self) -> None:
-        scores, rows = self._detector.scores(np.stack([*self._batch.values()])), self.writer.rows
+        """Scores the collected images; where that fails, one by one, so that those are skipped that it fails for."""
+        batch, self._batch = self._batch, {}
+        try:
+            self._score(batch)
+        except Exception as error:  # noqa: BLE001 - One file must not end the work on the others.
+            file_error = to_file_error(error)
+            if len(batch) == 1:
+                self.skip(*batch, file_error)
+                return
+            for name, image in batch.items():
+                self._batch = {name: image}
+                self._score_batch()
+
+    def _score(self, batch: dict[str, np.ndarray]) -> None:
+        """Fills in the rows of images, and keeps the images that are shown."""
+        scores, rows = self._detector.scores(np.stack([*batch.values()])), self.writer.rows
         p_values, is_inlier = self._detector.p_values_from_scores(scores), self._detector.threshold.is_inlier(scores)
-        for name, *values in zip(self._batch, scores.tolist(), p_values.tolist(), is_inlier.tolist()):
+        for name, *values in zip(batch, scores.tolist(), p_values.tolist(), is_inlier.tolist()):
             rows[name] |= dict(zip(("score", "p_value", "is_inlier"), values))
-        images, self._batch = self._shown | self._batch, {}
+        images = self._shown | batch
         first = sorted(images, key=lambda name: (rows[name]["p_value"], -rows[name]["score"]))[: self._max_shown]
         self._shown = {name: images[name] for name in first}
 
@@ -71,10 +94,13 @@ class OutlierPredictor(Predictor):
         for row, is_discovery in zip(rows.values(), discoveries.tolist()):
             row |= {"score": f"{row['score']:.6g}", "p_value": f"{row['p_value']:.6g}", "is_discovery": is_discovery}
         self.writer.write(captioned_grid(shown) if shown else None)
-        num_inliers, num_warnings = (sum(bool(row[key]) for row in rows.values()) for key in ("is_inlier", "warning"))
+        num_inliers, num_heavy = (
+            sum(row["is_inlier"] for row in rows.values()),
+            len(self._heavily_preprocessed & {*rows}),
+        )
         lines = [f"{num_inliers} of {len(rows)} images are inliers, by the {detector}"]
-        if num_warnings:
-            lines.append(f"{num_warnings} images needed heavy preprocessing, which may hide anomalies; see 'warning'")
+        if num_heavy:
+            lines.append(f"{num_heavy} images needed heavy preprocessing, which may hide anomalies; see 'warning'")
         return [*lines, f"table: {self.writer.path}"]
 
 

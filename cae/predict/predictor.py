@@ -1,13 +1,22 @@
 """What predictors have in common, and the one pass over images that all of them share."""
 
 import abc
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cae import cli
 from cae.data import image_io
 from cae.data.image_io import DecodedImage, UnreadableImageError
+from cae.io_utils import printable, progress_bar
 from cae.predict.preprocess import Preprocessed
 from cae.predict.writers import PredictionWriter
+
+MAX_REASON_CHARACTERS = 300
+"""Of the reason why a file is skipped; TensorFlow's messages may have many lines."""
+
+PreprocessFn = Callable[[DecodedImage], Preprocessed]
+"""Converts an image to the shape of the model."""
 
 
 class Predictor(abc.ABC):
@@ -30,9 +39,14 @@ class Predictor(abc.ABC):
         """
 
     def skip(self, name: str, error: Exception) -> None:
-        """Notes that a file could not be read."""
+        """Notes that there is no prediction for a file, even if it was taken before."""
         if self.writer:
             self.writer.skip(name, error)
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Why files were skipped, by name, those included that only this predictor skipped."""
+        return self.writer.skipped if self.writer else {}
 
     @abc.abstractmethod
     def finish(self) -> list[str]:
@@ -40,33 +54,56 @@ class Predictor(abc.ABC):
 
 
 def predict_files(
-    files: Sequence[tuple[str, Path]],
-    predictors: Sequence[Predictor],
-    preprocess_fn: Callable[[DecodedImage], Preprocessed] | None,
-) -> dict[str, str]:
+    files: Sequence[tuple[str, Path]], predictors: Sequence[Predictor], preprocess_fn: PreprocessFn | None
+) -> tuple[dict[str, str], dict[str, str]]:
     """Decodes each file once and feeds it to all predictors; keeps one decoded image at a time.
+
+    Whatever goes wrong with a file, it is skipped by all predictors.
 
     Args:
       files: Names and paths.
       predictors: What takes the images.
-      preprocess_fn: Converts images to the shape of the model; None where no predictor needs it.
+      preprocess_fn: None where no predictor needs it.
 
     Returns:
-      Why files were skipped, by name.
+      skipped: Why files were skipped, by name.
+      warnings: What had to be guessed to read a file, by name.
+
+    Raises:
+      Exception: One that other files would raise as well, see `cli.ends_program`.
     """
-    skipped = {}
-    for name, path in files:
-        try:
-            decoded = image_io.read_image(path)
-            preprocessed = preprocess_fn(decoded) if preprocess_fn else None
-        except Exception as error:  # noqa: BLE001 - One file must not end the work on the others.
-            if not isinstance(error, UnreadableImageError):
-                error = UnreadableImageError(f"cannot be converted: {' '.join(str(error).split())}")
-            skipped[name] = str(error)
-            for predictor in predictors:
-                predictor.skip(name, error)
-            continue
-        for predictor in predictors:
-            predictor.predict(name, decoded, preprocessed)
-        del decoded, preprocessed  # Before the next image is decoded.
-    return skipped
+    skipped, warnings = {}, {}
+    with progress_bar(len(files), "image") as bar:
+        for name, path in files:
+            try:
+                if messages := _predict_file(name, path, predictors, preprocess_fn):
+                    warnings[name] = "; ".join(messages)
+            except Exception as error:  # noqa: BLE001 - One file must not end the work on the others.
+                file_error = to_file_error(error)
+                skipped[name] = str(file_error)
+                for predictor in predictors:
+                    predictor.skip(name, file_error)
+            bar.update()
+    return skipped, warnings
+
+
+def _predict_file(
+    name: str, path: Path, predictors: Sequence[Predictor], preprocess_fn: PreprocessFn | None
+) -> tuple[str, ...]:
+    """Feeds a file to all predictors, and returns the warnings of its decoder."""
+    decoded = image_io.read_image(path)
+    preprocessed = preprocess_fn(decoded) if preprocess_fn else None
+    for predictor in predictors:
+        predictor.predict(name, decoded, preprocessed)
+    return decoded.warnings
+
+
+def to_file_error(error: Exception) -> UnreadableImageError:
+    """Returns the reason in one line why a file is skipped; raises an error that other files would raise as well."""
+    if cli.ends_program(error):
+        raise error
+    if isinstance(error, UnreadableImageError):
+        reason = str(error)
+    else:
+        reason = f"cannot be processed: {type(error).__name__}: {error}"
+    return UnreadableImageError(printable(textwrap.shorten(reason, MAX_REASON_CHARACTERS, placeholder=" ...")))

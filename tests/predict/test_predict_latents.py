@@ -38,6 +38,21 @@ def test_images_have_their_latent_vectors_in_a_table(model, images, batch_size, 
     assert section.results == {"num_images": 4, "mse": pytest.approx(0.115, rel=1e-5)}
 
 
+def test_skipped_images_are_left_out_and_names_are_escaped(model, images):
+    predictor = latents.SectionPredictor(None, None, min_images=4)
+    for name, image in images.items():
+        predictor.predict(name, None, image)
+    predictor.skip("a.png", ValueError())
+    predictor.skip("never taken.png", ValueError())
+    assert predictor.finish() == []
+    named = dict(zip(["caf\udce9", "a\nb"], images.values()))
+    assert [row["file"] for row in latents.reconstruct(named, model, 1).tables["reconstruct"]] == [
+        "caf\\udce9",
+        "a\\nb",
+    ]
+    assert latents.interpolate(named, model, WEIGHTS).headline == "interpolation between caf\\udce9 and a\\nb"
+
+
 def test_too_few_images_write_nothing():
     predictor = latents.SectionPredictor(None, latents.interpolate, min_images=2)
     predictor.predict("a.png", None, Preprocessed(np.zeros((12, 12, 1), np.uint8), "", ()))

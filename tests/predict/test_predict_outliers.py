@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cae.data import image_files
+from cae.outliers.detector import Detector
 from cae.predict import outliers
 from cae.predict.outliers import OutlierPredictor
 from cae.predict.predictor import predict_files
@@ -21,7 +22,7 @@ def predict(detector, tmp_path):
         preprocess_fn = functools.partial(
             preprocess, image_shape=detector.image_shape, background=detector.background, invert="auto"
         )
-        skipped = predict_files(image_files.list_images(str(folder)), [predictor], preprocess_fn)
+        skipped, _ = predict_files(image_files.list_images(str(folder)), [predictor], preprocess_fn)
         lines = predictor.finish()
         with (tmp_path / "out/outliers.csv").open(newline="") as file:
             return [*csv.DictReader(file)], lines, skipped
@@ -64,6 +65,23 @@ def test_batches_do_not_change_the_table(predict, folder, monkeypatch):
     assert [row["file"] for row in rows] == [row["file"] for row in whole]
     for row, other in zip(rows, whole):
         assert row["score"] == other["score"] or float(row["score"]) == pytest.approx(float(other["score"]), rel=1e-3)
+
+
+def test_an_image_that_cannot_be_scored_is_skipped_and_not_its_batch(predict, folder, monkeypatch):
+    scores = Detector.scores
+
+    def fail_for_noise(detector, images):
+        if images[:, 0].any():  # The squares do not touch the border.
+            raise FloatingPointError("no score")
+        return scores(detector, images)
+
+    before, _, _ = predict(folder)
+    monkeypatch.setattr(Detector, "scores", fail_for_noise)
+    rows, lines, _ = predict(folder)
+    assert rows[4]["status"] == "skipped: cannot be processed: FloatingPointError: no score"
+    assert [row["file"] for row in rows] == [row["file"] for row in before] and "of 3 images are inliers" in lines[0]
+    for row, other in zip(rows[:3], before):
+        assert float(row["score"]) == pytest.approx(float(other["score"]), rel=1e-3)
 
 
 def test_the_contact_sheet_has_the_most_anomalous_images_first(predict, folder, monkeypatch):
