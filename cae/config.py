@@ -1,6 +1,7 @@
 """The configuration of a run: one dataclass field per flag, with its default, help and checks."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,6 +106,8 @@ class Config:
             choices, lower_bound = each.metadata["choices"], each.metadata["lower_bound"]
             if choices and value not in (None, *choices):
                 raise unknown_choice_error(f"--{each.name}", value, choices)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{each.name}={value} must be a finite number")
             if None not in (value, lower_bound) and value < lower_bound:
                 raise UserError(f"--{each.name}={value} must be at least {lower_bound}")
         if self.channels not in (None, 1, 3):

@@ -23,6 +23,7 @@ BAD = {
     "loss": (("--loss=mae",), "unknown --loss 'mae'"),
     "data set": (("--dataset=mnits",), "did you mean 'mnist'"),
     "bound": (("--latent_dim=-1",), "--latent_dim=-1 must be at least 1"),
+    "not a number": (("--model=vae", "--beta=nan"), "--beta=nan must be a finite number"),
     "replicas": (
         ("--distribution_strategy=mirrored", "--logical_cpus=3"),
         "--batch_size=128 is not divisible by 3 replicas; use 129",
@@ -83,6 +84,7 @@ def test_bad_input_to_an_evaluation(place):
     {
         "--alpha=0.001": "calibration images can guarantee",
         "--alpha=1.5": "must be between 0 and 1",
+        "--alpha=nan": "--alpha=nan must be between 0 and 1: it is a false positive rate",
         "--score=mean": "unknown --score 'mean'",
         "--threshold_method=sigmas": "did you mean 'sigma'",
         "--threshold_method=youden": "needs labeled outliers",
@@ -121,7 +123,11 @@ def test_bad_input_to_a_comparison(unet_run, place, word, message):
         (("--images=file", "--interpolation_weights=0,2"), "'2' is not a number from 0 to 1"),
         (("--images=file", "--latent_dim=16"), "latent_dim=8 (now 16)"),
         (("--images=file", "--workdir=nowhere"), "--workdir=nowhere contains no run"),
-        (("--images=file", "--fdr=2"), "fdr"),
+        *(
+            (("--images=file", f"--fdr={value}"), f"--fdr={value} must be between 0 and 1")
+            for value in (0.0, 2.0, "nan")
+        ),
+        (("--images=file,empty,nowhere",), "--images=nowhere: there is no such file or folder; a path that contains"),
     ],
 )
 def test_bad_input_to_predictions_is_one_line(trained_run, place, args, message):

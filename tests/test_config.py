@@ -72,7 +72,12 @@ def test_a_flag_of_an_earlier_version_is_unknown(values, word):
         ({"max_steps": 0}, "--max_steps=0 must be at least 1"),
         ({"channels": 2}, "--channels=2 must be 1"),
         ({"learning_rate": 0.0}, "--learning_rate=0.0 must lie between"),
-        ({"learning_rate": float("nan")}, "--learning_rate=nan must lie between"),
+        *(
+            ({each.name: float(value)}, f"--{each.name}={value} must be a finite number")
+            for each in dataclasses.fields(Config)
+            if each.type is float
+            for value in ("nan", "inf", "-inf")
+        ),
         ({"precision": "float16"}, "unknown --precision 'float16'.*; available: .*mixed_float16"),
         ({"lr_schedule": "cosin"}, "did you mean 'cosine'"),
         ({"distribution_strategy": "multiworker"}, "did you mean 'multi_worker_mirrored'"),

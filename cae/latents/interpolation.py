@@ -11,6 +11,9 @@ Interpolator = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 DEFAULT_WEIGHTS = "0,0.1,...,1"
 
+# By which a weight may lie outside of 0..1.
+MAX_ROUNDING_ERROR = 1e-6
+
 # Radians; vectors at a smaller angle from parallel are interpolated linearly.
 MIN_SLERP_ANGLE = 1e-4
 
@@ -19,8 +22,8 @@ def parse_weights(text: str) -> np.ndarray:
     """Parses the value of `--interpolation_weights`.
 
     Args:
-      text: Numbers from 0 to 1 separated by commas, such as '0,0.25,1'; '...' continues in equal steps, as in
-        '0,0.1,...,1'.
+      text: Numbers from 0 to 1, up to `MAX_ROUNDING_ERROR`, separated by commas, such as '0,0.25,1'; '...' continues
+        in equal steps, as in '0,0.1,...,1'.
 
     Returns:
       The weights in increasing order, [n].
@@ -44,9 +47,10 @@ def _parse_weight(text: str, token: str) -> float:
         weight = float(token)
     except ValueError:
         weight = float("nan")
-    if not 0 <= weight <= 1:
+    clipped = min(max(weight, 0.0), 1.0)
+    if not abs(weight - clipped) <= 1.001 * MAX_ROUNDING_ERROR:
         raise UserError(f"--interpolation_weights={text}: '{token}' is not a number from 0 to 1; try {DEFAULT_WEIGHTS}")
-    return weight
+    return clipped
 
 
 def _expand_ellipsis(text: str, before: list[float], after: list[str]) -> list[float]:

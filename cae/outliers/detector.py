@@ -132,6 +132,7 @@ class Detector:
 
     def discoveries(self, images: np.ndarray, rate: float = 0.1) -> np.ndarray:
         """Returns which images are outliers, bool [n], at a false discovery rate; see `thresholds.discoveries`."""
+        thresholds.check_rate("fdr", rate)  # Before images are scored, which takes a while.
         return thresholds.discoveries(self.p_values(images), rate)
 
     def with_alpha(self, alpha: float | None) -> Detector:

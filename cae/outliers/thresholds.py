@@ -149,10 +149,21 @@ def choose_alpha(alpha: float | None, method: str, num_calibration: int, two_sid
     return alpha
 
 
+def check_rate(name: str, rate: float) -> None:
+    """Raises `UserError` for a rate that is not between 0 and 1, which would find nothing or everything.
+
+    Args:
+      name: 'alpha' for a false positive rate, 'fdr' for a false discovery rate.
+      rate: Its value.
+    """
+    if not 0 < rate < 1:
+        kind = {"alpha": "positive", "fdr": "discovery"}[name]
+        raise UserError(f"--{name}={rate} must be between 0 and 1: it is a false {kind} rate")
+
+
 def check_alpha(alpha: float, num_calibration: int, two_sided: bool) -> None:
     """Raises `UserError` for an alpha that is not a rate, or that so few calibration images can't guarantee."""
-    if not 0 < alpha < 1:
-        raise UserError(f"--alpha={alpha} must be between 0 and 1: it is a false positive rate")
+    check_rate("alpha", alpha)
     min_alpha = min_attainable_alpha(num_calibration, two_sided)
     if alpha < min_alpha * (1 - 1e-9):
         raise UserError(f"--alpha={alpha}: {num_calibration} calibration images can guarantee {min_alpha:.2g} at least")
@@ -187,11 +198,15 @@ def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
 
     Args:
       p_values: Conformal p-values of all images, [n].
-      rate: Maximum expected fraction of false discoveries.
+      rate: Maximum expected fraction of false discoveries, between 0 and 1.
 
     Returns:
       Which images are discoveries, bool [n].
+
+    Raises:
+      UserError: The rate is not between 0 and 1.
     """
+    check_rate("fdr", rate)
     return stats.false_discovery_control(p_values, method="bh") <= rate if len(p_values) else np.zeros(0, bool)
 
 

@@ -23,6 +23,7 @@ from cae import cli, runtime
 from cae.data import image_files
 from cae.errors import UserError
 from cae.io_utils import printable
+from cae.outliers import thresholds
 from cae.predict import MAX_INTERPOLATION_IMAGES, PREDICTORS
 from cae.tasks import flags as task_flags
 from cae.workdir import workdir_from_flags
@@ -41,7 +42,7 @@ def define_flags() -> None:
     flags.adopt_module_key_flags(task_flags)  # So that --help lists them.
     flags.DEFINE_string("images", None, "A folder of images, or files and folders, comma-separated.")
     flags.DEFINE_enum("invert", "auto", ["auto", "always", "never"], "Invert images; auto: those that are negatives.")
-    flags.DEFINE_float("fdr", 0.1, "False discovery rate among all images.", lower_bound=0, upper_bound=1)
+    flags.DEFINE_float("fdr", 0.1, "False discovery rate among all images.")
 
 
 def main() -> int:
@@ -88,6 +89,7 @@ def check_flags(values: flags.FlagValues) -> tuple[list[str], list[tuple[str, Pa
       UserError: A value is not allowed, or there are no files.
     """
     _, selected = task_flags.check_common_flags(values, PREDICTORS)
+    thresholds.check_rate("fdr", values.fdr)
     if not values.images:
         raise UserError("--images=PATH is missing; it names a folder of images, or files and folders, comma-separated")
     files = image_files.list_images(values.images)

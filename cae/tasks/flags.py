@@ -66,6 +66,8 @@ def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> t
     tasks.check_task_names(values.tasks, task_names)
     thresholds.get_threshold_method(values.threshold_method)
     interpolation.parse_weights(values.interpolation_weights)
+    if values.alpha is not None:
+        thresholds.check_rate("alpha", values.alpha)
     run_config = load_run_config(workdir_from_flags(values))
     config = Config.from_dict(run_config["config"])
     check_same_config(run_config, explicit_flags(values), ignore={"noise", "data_dir"})

@@ -15,6 +15,7 @@ from cae.latents import interpolation
         ("0,0.25,...,0.5,1", [0, 0.25, 0.5, 1]),
         ("0,0.3,...,1", [0, 0.3, 0.6, 0.9, 1]),
         (".5,1e0", [0.5, 1]),
+        ("-1e-6,0.5,...,1.000001", [0, 0.5, 1]),
     ],
 )
 def test_weights_are_parsed_in_increasing_order(text, expected):
@@ -26,6 +27,8 @@ def test_weights_are_parsed_in_increasing_order(text, expected):
     [
         ("0,half,1", "'half' is not a number from 0 to 1"),
         ("0,1.5", "'1.5' is not a number from 0 to 1"),
+        ("0,1.000002", "'1.000002' is not a number from 0 to 1"),
+        ("nan,1", "'nan' is not a number from 0 to 1"),
         ("-0.1,1", "'-0.1' is not a number"),
         ("0,nan", "'nan' is not a number"),
         ("", "'' is not a number"),

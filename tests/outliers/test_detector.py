@@ -8,7 +8,7 @@ from clouds import SHAPE
 from small_detectors import CALIBRATION, MODEL, NOISE, TEST, TRAIN, fit
 
 from cae.data.arrays import check_images
-from cae.data.image_folder import border_background
+from cae.data.resizing import border_background
 from cae.errors import UserError
 from cae.outliers import thresholds
 from cae.outliers.scores import SCORES
@@ -177,12 +177,15 @@ def test_no_images_give_empty_arrays(fisher, shape):
         (np.zeros([2, 12, 12, 3], np.uint8), r"not \(2, 12, 12, 3\)"),
         (np.zeros([12, 12], np.uint8), r"not \(12, 12\)"),
         (np.zeros([12, 12, 1], np.uint8), r"not \(12, 12, 1\)"),
-        (np.zeros([2, 12, 12, 1], np.int32), "must be uint8, or floats in 0..1, not int32"),
+        (
+            np.zeros([2, 12, 12, 1], np.int32),
+            "must be uint8, or floats in 0..1, not int32; convert values in 0..255 by",
+        ),
         (np.zeros([2, 12, 12, 1], bool), "not bool"),
         (np.full([2, 12, 12, 1], 1.1), r"floats must be in 0..1, not in 1.1..1.1"),
         (np.full([2, 12, 12, 1], -0.1), "not in -0.1"),
         (np.full([2, 12, 12, 1], 255.0), "not in 255"),
-        (np.full([2, 12, 12, 1], np.nan), "not in nan"),
+        (np.full([2, 12, 12, 1], np.nan), "images contain NaN; floats must be in 0..1"),
     ],
 )
 def test_unsupported_images_are_refused(fisher, images, message):

@@ -214,6 +214,14 @@ def test_discoveries_are_those_of_benjamini_and_hochberg():
     assert thresholds.discoveries(np.array([0.06, 0.05]), 0.055).tolist() == [False, False]
 
 
+@pytest.mark.parametrize("rate", [0, 1, -1, 2, float("nan")])
+def test_a_rate_that_is_not_between_0_and_1_is_refused(rate):
+    with pytest.raises(UserError, match=f"--fdr={rate} must be between 0 and 1: it is a false discovery rate"):
+        thresholds.discoveries(np.array([0.5]), rate)
+    with pytest.raises(UserError, match=f"--alpha={rate} must be between 0 and 1: it is a false positive rate"):
+        thresholds.check_alpha(rate, num_calibration=99, two_sided=False)
+
+
 def test_no_images_have_no_discoveries():
     discoveries = thresholds.discoveries(NO_SCORES, 0.1)
     assert discoveries.shape == (0,) and discoveries.dtype == bool
