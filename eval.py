@@ -37,7 +37,7 @@ def main() -> int:
     run = run_lib.Run.load(workdir)
     dataset = run.open_dataset(**task_flags.dataset_location(values))
     for line in dataset.truncation_warnings():
-        print(line, flush=True)
+        cli.print_line(line)
 
     eval_context = context.build_context(run, dataset, values, comparison_runs, with_outliers="outliers" in selected)
     sections = [tasks.TASKS[name].run(eval_context) for name in selected]
@@ -45,10 +45,10 @@ def main() -> int:
         tensorboard.write_evaluation(workdir, run.step, section)
     path = write_report(run, sections)
     if run.warning:
-        print(f"warning: {run.warning}")
+        cli.print_line(f"warning: {run.warning}")
     for section in sections:
-        print(section.headline)
-    print(f"report: {path}")
+        cli.print_line(section.headline)
+    cli.print_line(f"report: {path}")
     return 0
 
 

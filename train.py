@@ -46,7 +46,7 @@ def train(config: Config, workdir: Path, is_chief: bool) -> None:
     dataset = datasets.open_dataset(config)
     datasets.check_dataset(dataset, config.batch_size)
     for warning in dataset.warnings() if is_chief else ():
-        print(warning, flush=True)
+        cli.print_line(warning)
     strategy = strategy or make_strategy(config)
     with signals.deferred() as poll_signal:
         trainer.run_training(strategy, config, dataset, workdir, poll_signal)

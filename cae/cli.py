@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from cae.errors import UserError, unwrap_graph_error
+from cae.io_utils import printable
 from cae.preemption import Preempted
 
 EXIT_PARTIAL = 3
@@ -47,6 +48,11 @@ def call(main: Callable[[], int | None], argv: Sequence[str]) -> int:
     except SystemExit as exit_:
         return exit_.code
     return _exit_code(name, main)
+
+
+def print_line(text: str) -> None:
+    """Prints a text as one line, whatever names it contains."""
+    print(printable(text), flush=True)
 
 
 def ends_program(error: Exception) -> bool:

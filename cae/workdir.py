@@ -41,8 +41,9 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
       workdir: The run's folder.
 
     Raises:
-      UserError: The folder can't be written, is locked by another process, or is not a run's.
+      UserError: The folder's name is not UTF-8, it can't be written, is locked by another process, or is not a run's.
     """
+    _check_name(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=workdir).close()
@@ -60,6 +61,13 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         yield
 
 
+def _check_name(workdir: Path) -> None:
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"--workdir={workdir} has bytes that are not UTF-8, as TensorFlow needs; rename it") from error
+
+
 def load_run_config(workdir: Path) -> dict[str, Any]:
     """Returns the content of a run's config.json, with the names of this version.
 
@@ -67,9 +75,10 @@ def load_run_config(workdir: Path) -> dict[str, Any]:
       `config`, the fields of `Config`; `dataset`, what the run was trained on; `versions` of Python and of packages.
 
     Raises:
-      UserError: There is no config.json, or not one that a run wrote.
+      UserError: The folder's name is not UTF-8, or there is no config.json, or not one that a run wrote.
     """
     path = workdir / _CONFIG
+    _check_name(workdir)
     try:
         saved = json.loads(path.read_text())
         if "settings" in saved:  # The key of earlier versions.

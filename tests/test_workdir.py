@@ -26,6 +26,13 @@ def test_a_folder_that_is_not_a_runs_is_refused(tmp_path):
         pass
 
 
+def test_a_name_that_tensorflow_cannot_write_is_refused(tmp_path):
+    for use in (load_run_config, lambda workdir: lock_workdir(workdir).__enter__()):
+        with pytest.raises(UserError, match="has bytes that are not UTF-8"):
+            use(tmp_path / "caf\udce9")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_folder_is_locked_until_the_run_ends(tmp_path):
     with pytest.raises(ZeroDivisionError), lock_workdir(tmp_path):
         with pytest.raises(UserError, match="is locked by another process"), lock_workdir(tmp_path):

@@ -22,7 +22,6 @@ from etils import epy
 from cae import cli, runtime
 from cae.data import image_files
 from cae.errors import UserError
-from cae.io_utils import printable
 from cae.outliers import thresholds
 from cae.predict import MAX_INTERPOLATION_IMAGES, PREDICTORS
 from cae.tasks import flags as task_flags
@@ -63,14 +62,14 @@ def main() -> int:
     skipped, warnings = predictor.predict_files(files, predictors, preprocess_fn)
 
     if run.warning:
-        print(f"warning: {run.warning}")
+        cli.print_line(f"warning: {run.warning}")
     for line in [line for each in predictors for line in each.finish()]:
-        print(line)
+        cli.print_line(line)
     for each in predictors:
         skipped |= each.skipped
     print_by_file(files, "warning:", {name: message for name, message in warnings.items() if name not in skipped})
     if skipped:
-        print(f"skipped {len(skipped)} of {len(files)} files:")
+        cli.print_line(f"skipped {len(skipped)} of {len(files)} files:")
     print_by_file(files, "skipped", skipped)
     return cli.EXIT_PARTIAL if skipped else 0
 
@@ -79,7 +78,7 @@ def print_by_file(files: Sequence[tuple[str, Path]], kind: str, messages: Mappin
     """Prints messages by file name in the order of the files, a line each."""
     for name, _ in files:
         if name in messages:
-            print(f"{kind} {printable(name)}: {messages[name]}")
+            cli.print_line(f"{kind} {name}: {messages[name]}")
 
 
 def check_flags(values: flags.FlagValues) -> tuple[list[str], list[tuple[str, Path]]]:

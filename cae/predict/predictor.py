@@ -8,7 +8,7 @@ from pathlib import Path
 from cae import cli
 from cae.data import image_io
 from cae.data.image_io import DecodedImage, UnreadableImageError
-from cae.io_utils import printable, progress_bar
+from cae.io_utils import progress_bar
 from cae.predict.preprocess import Preprocessed
 from cae.predict.writers import PredictionWriter
 
@@ -106,4 +106,4 @@ def to_file_error(error: Exception) -> UnreadableImageError:
         reason = str(error)
     else:
         reason = f"cannot be processed: {type(error).__name__}: {error}"
-    return UnreadableImageError(printable(textwrap.shorten(reason, MAX_REASON_CHARACTERS, placeholder=" ...")))
+    return UnreadableImageError(textwrap.shorten(reason, MAX_REASON_CHARACTERS, placeholder=" ..."))

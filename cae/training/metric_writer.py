@@ -67,7 +67,7 @@ class MetricWriter:
     def log(self, *lines: str) -> None:
         """Prints lines to the console."""
         if self._is_chief and lines:
-            print("\n".join(lines), flush=True)
+            print("\n".join(map(printable, lines)), flush=True)
 
     def log_corrupt_checkpoints(self, names: list[str]) -> None:
         """Prints the names of checkpoints that were skipped."""
