@@ -67,7 +67,7 @@ def main() -> int:
         cli.print_line(line)
     for each in predictors:
         skipped |= each.skipped
-    print_by_file(files, "warning:", {name: message for name, message in warnings.items() if name not in skipped})
+    print_by_file(files, "warning:", warnings)
     if skipped:
         cli.print_line(f"skipped {len(skipped)} of {len(files)} files:")
     print_by_file(files, "skipped", skipped)
