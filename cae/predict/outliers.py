@@ -57,7 +57,9 @@ class OutlierPredictor(Predictor):
 
     def skip(self, name: str, error: Exception) -> None:
         """Notes that there is no score for a file."""
-        self._batch.pop(name, None)
+        for images in (self._batch, self._shown):
+            images.pop(name, None)
+        self._heavily_preprocessed.discard(name)
         super().skip(name, error)
 
     def _score_batch(self) -> None:
@@ -94,10 +96,7 @@ class OutlierPredictor(Predictor):
         for row, is_discovery in zip(rows.values(), discoveries.tolist()):
             row |= {"score": f"{row['score']:.6g}", "p_value": f"{row['p_value']:.6g}", "is_discovery": is_discovery}
         self.writer.write(captioned_grid(shown) if shown else None)
-        num_inliers, num_heavy = (
-            sum(row["is_inlier"] for row in rows.values()),
-            len(self._heavily_preprocessed & {*rows}),
-        )
+        num_inliers, num_heavy = sum(row["is_inlier"] for row in rows.values()), len(self._heavily_preprocessed)
         lines = [f"{num_inliers} of {len(rows)} images are inliers, by the {detector}"]
         if num_heavy:
             lines.append(f"{num_heavy} images needed heavy preprocessing, which may hide anomalies; see 'warning'")
