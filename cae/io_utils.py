@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import os
 import re
 import sys
@@ -53,7 +54,10 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
 
 def temporary_path(path: Path) -> Path:
     """Returns where `atomic_write` writes before it renames; a process that was killed may leave such a file."""
-    return path.with_name(f".{path.name}.tmp")
+    name = path.name
+    if len(os.fsencode(name)) > 250:  # Of the 255 that file systems allow, five are added.
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.tmp")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:

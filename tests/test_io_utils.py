@@ -15,6 +15,13 @@ def test_a_file_is_written_and_replaced(tmp_path, mode, content):
         assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_may_have_the_longest_name(tmp_path):
+    path = tmp_path / ("ü" * 127 + "x")  # 255 bytes.
+    with atomic_write(path) as file:
+        file.write("new")
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_reader_sees_the_old_content_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "results.json"
     path.write_text("old")
