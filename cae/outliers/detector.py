@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
-import json
-import zipfile
-import zlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from cae.data.arrays import check_images
 from cae.data.resizing import border_background
-from cae.errors import UserError
-from cae.io_utils import atomic_write
-from cae.outliers import thresholds
+from cae.outliers import detector_files, thresholds
+from cae.outliers.anomaly_map import fit_pixel_threshold, smoothed_error
 from cae.outliers.forward import ForwardBatches, make_forward
 from cae.outliers.scores import Score, compute_scores, get_score
 from cae.outliers.thresholds import Threshold, get_threshold_method
-
-FOLDER = "detector"
-
-# What detector.json contains; one without all of these is of an earlier version.
-KEYS = {
-    "score", "threshold_method", "alpha", "threshold_low", "threshold_high", "step", "num_calibration_images",
-    "background", "arrays_sha256",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +37,7 @@ class Detector:
       threshold: The threshold on the scores.
       step: The step of the model's checkpoint.
       background: The median value at the borders of training images, in 0..1.
+      pixel_threshold: The smoothed error that `PIXEL_ALPHA` of the pixels of calibration images exceed.
     """
 
     model: keras.Model
@@ -63,6 +51,7 @@ class Detector:
     threshold: Threshold
     step: int
     background: float
+    pixel_threshold: float
 
     @classmethod
     def fit(
@@ -98,12 +87,12 @@ class Detector:
         # Before fitting, which takes a while.
         thresholds.check_threshold_method(method, len(calibration), len(outliers), alpha, two_sided)
         fitted.fit(train, forward_batches)
-        calibration_scores = np.sort(compute_scores(fitted, calibration, forward_batches))
+        calibration_scores, pixel_threshold = _calibrate(fitted, calibration, forward_batches)
         outlier_scores = compute_scores(fitted, outliers, forward_batches)
         threshold = thresholds.fit_threshold(method, calibration_scores, outlier_scores, alpha, two_sided)
         return cls(
             model, forward_batches, calibration.shape[1:], score, fitted, calibration_scores, method, alpha, threshold,
-            step=step, background=border_background(train),
+            step=step, background=border_background(train), pixel_threshold=pixel_threshold,
         )  # fmt: skip
 
     def scores(self, images: np.ndarray) -> np.ndarray:
@@ -135,6 +124,19 @@ class Detector:
         thresholds.check_rate("fdr", rate)  # Before images are scored, which takes a while.
         return thresholds.discoveries(self.p_values(images), rate)
 
+    def anomaly_map(self, images: np.ndarray) -> np.ndarray:
+        """Returns where images are anomalous, float32 [n, height, width]: 0 or more, and larger where they are.
+
+        A map is the smoothed squared error of the reconstruction, scaled so that `PIXEL_ALPHA`, a hundredth, of the
+        pixels of calibration images exceed 1.
+
+        Raises:
+          ValueError: As `scores`.
+        """
+        batches = self.forward_batches(check_images(images, self.image_shape))
+        maps = [smoothed_error(outputs.image, outputs.output).numpy() for outputs in batches]
+        return np.concatenate([np.zeros([0, *self.image_shape[:2]], np.float32), *maps]) / self.pixel_threshold
+
     def with_alpha(self, alpha: float | None) -> Detector:
         """Returns the detector with another target false positive rate, without fitting a score again."""
         if alpha is None or alpha == self.alpha:
@@ -151,11 +153,7 @@ class Detector:
 
     def save(self, workdir: Path) -> None:
         """Writes everything but the model to the run's folder."""
-        folder = workdir / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
         state = {f"score_{name}": array for name, array in self.score.state.items()}
-        np.savez(buffer, calibration_scores=self.calibration_scores, **state)
         metadata = {
             "score": self.score_name,
             "threshold_method": self.method,
@@ -165,14 +163,9 @@ class Detector:
             "step": self.step,
             "num_calibration_images": len(self.calibration_scores),
             "background": self.background,
-            "arrays_sha256": hashlib.sha256(buffer.getbuffer()).hexdigest(),
+            "pixel_threshold": self.pixel_threshold,
         }
-        # Without detector.json there is no detector: it is removed first and written last.
-        (folder / "detector.json").unlink(missing_ok=True)
-        with atomic_write(folder / "arrays.npz", "wb") as file:
-            file.write(buffer.getbuffer())
-        with atomic_write(folder / "detector.json") as file:
-            file.write(json.dumps(metadata, indent=2) + "\n")
+        detector_files.write(workdir, metadata, {"calibration_scores": self.calibration_scores} | state)
 
     @classmethod
     def load(cls, workdir: Path, model: keras.Model, image_shape: tuple[int, int, int], step: int) -> Detector:
@@ -185,32 +178,22 @@ class Detector:
         Raises:
           UserError: There is no detector, or it is damaged, of another checkpoint or of an earlier version.
         """
-        metadata = _load_metadata(workdir)
-        if reason := _find_mismatch(metadata, step):
-            raise UserError(f"--workdir={workdir} {reason}; run eval.py --workdir={workdir} --tasks=outliers")
-        try:
-            data = (workdir / FOLDER / "arrays.npz").read_bytes()
-            # Verified before it is parsed: a corrupt FAISS index may crash the process.
-            if hashlib.sha256(data).hexdigest() != metadata["arrays_sha256"]:
-                raise ValueError("arrays.npz does not match its checksum")
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                state = {name.removeprefix("score_"): arrays[name] for name in arrays if name.startswith("score_")}
-                calibration_scores = arrays["calibration_scores"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{workdir / FOLDER} is damaged; eval.py --tasks=outliers fits it again") from error
+        metadata, arrays = detector_files.read(workdir, step)
         low = -np.inf if metadata["threshold_low"] is None else metadata["threshold_low"]
+        state = {name.removeprefix("score_"): array for name, array in arrays.items() if name.startswith("score_")}
         return cls(
             model=model,
             forward_batches=make_forward(model),
             image_shape=image_shape,
             score_name=metadata["score"],
             score=get_score(metadata["score"])(**state),
-            calibration_scores=calibration_scores,
+            calibration_scores=arrays["calibration_scores"],
             method=metadata["threshold_method"],
             alpha=metadata["alpha"],
             threshold=Threshold(metadata["threshold_high"], low),
             step=step,
             background=metadata["background"],
+            pixel_threshold=metadata["pixel_threshold"],
         )
 
 
@@ -226,25 +209,19 @@ def load_or_none(
     Raises:
       UserError: There is such a detector, but it is damaged.
     """
-    metadata = _load_metadata(workdir)
-    if _find_mismatch(metadata, step) or not expected.items() <= metadata.items():
+    if not detector_files.contains(workdir, step, expected):
         return None
     return Detector.load(workdir, model, image_shape, step)
 
 
-def _load_metadata(workdir: Path) -> dict[str, Any] | None:
-    """Returns the content of detector.json; None if it is missing or can't be parsed."""
-    try:
-        metadata = json.loads((workdir / FOLDER / "detector.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return metadata if isinstance(metadata, dict) else None
+def _calibrate(score: Score, images: np.ndarray, forward_batches: ForwardBatches) -> tuple[np.ndarray, float]:
+    """Returns the scores of calibration images, sorted, and the threshold of their pixels."""
+    scores = [np.zeros(0)]
 
+    def maps() -> Iterator[np.ndarray]:
+        for outputs in forward_batches(images):
+            scores.append(score(outputs))
+            yield smoothed_error(outputs.image, outputs.output).numpy()
 
-def _find_mismatch(metadata: dict[str, Any] | None, step: int) -> str | None:
-    """Returns why a saved detector can't be used with the checkpoint of a step; None if it can."""
-    if metadata is None:
-        return "contains no detector"
-    if not metadata.keys() >= KEYS:
-        return "contains a detector of an earlier version"
-    return None if metadata["step"] == step else "has a newer model than its detector"
+    threshold = fit_pixel_threshold(maps(), math.prod(images.shape[:3]))
+    return np.sort(np.concatenate(scores)), threshold

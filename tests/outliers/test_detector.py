@@ -11,6 +11,7 @@ from cae.data.arrays import check_images
 from cae.data.resizing import border_background
 from cae.errors import UserError
 from cae.outliers import thresholds
+from cae.outliers.anomaly_map import PIXEL_ALPHA
 from cae.outliers.scores import SCORES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -205,3 +206,16 @@ def test_color_images_need_their_channel_axis():
     assert check_images(np.zeros([2, 12, 12, 3], np.uint8), (12, 12, 3)).shape == (2, 12, 12, 3)
     with pytest.raises(ValueError, match=r"\[n, 12, 12, 3\]"):
         check_images(np.zeros([2, 12, 12], np.uint8), (12, 12, 3))
+
+
+def test_anomaly_maps_exceed_one_where_an_image_is_changed():
+    detector = fit()
+    calibration_maps = detector.anomaly_map(CALIBRATION)
+    assert calibration_maps.shape == CALIBRATION.shape[:3] and calibration_maps.min() >= 0
+    assert (calibration_maps > 1).sum() == int(PIXEL_ALPHA * calibration_maps.size)
+    changed = TEST[:20].copy()
+    changed[:, :4, :4] = np.where(changed[:, :4, :4] < 128, 255, 0)
+    before, after = detector.anomaly_map(TEST[:20]), detector.anomaly_map(changed)
+    assert (after[:, :4, :4] > 1).mean() > 10 * (before > 1).mean()
+    assert after[:, :4, :4].mean() > 3 * after[:, -4:, -4:].mean()
+    assert detector.anomaly_map(TEST[:0]).shape == (0, *TEST.shape[1:3])

@@ -9,7 +9,7 @@ from clouds import SHAPE
 from small_detectors import CALIBRATION, MODEL, NOISE, TEST, TRAIN, fit
 
 from cae.errors import UserError
-from cae.outliers import detector, neighbor_index
+from cae.outliers import detector, detector_files, neighbor_index
 from cae.outliers.detector import Detector
 from cae.outliers.scores import SCORES
 
@@ -59,7 +59,7 @@ def test_detector_json_is_readable(tmp_path):
     fit("hog", alpha=0.05, step=3).save(tmp_path)
     metadata = json.loads((tmp_path / "detector" / "detector.json").read_text())
     assert metadata["score"] == "hog" and metadata["alpha"] == 0.05
-    assert metadata["num_calibration_images"] == 199 and metadata.keys() == detector.KEYS
+    assert metadata["num_calibration_images"] == 199 and metadata.keys() == detector_files.KEYS
     # JSON has no infinity.
     assert metadata["threshold_low"] is None
     assert sorted(path.name for path in (tmp_path / "detector").iterdir()) == ["arrays.npz", "detector.json"]
@@ -161,7 +161,7 @@ def test_damaged_detector_is_not_replaced_silently(tmp_path):
         load_or_none(tmp_path, 0)
 
 
-@pytest.mark.parametrize("key", sorted(detector.KEYS))
+@pytest.mark.parametrize("key", sorted(detector_files.KEYS))
 def test_detector_of_an_earlier_version_is_refused(tmp_path, key):
     fit("hog", alpha=0.05).save(tmp_path)
     path = tmp_path / "detector" / "detector.json"
