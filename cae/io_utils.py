@@ -1,11 +1,24 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, names as text, and progress bars."""
 
 import contextlib
 import csv
 import os
+import re
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from tqdm import tqdm
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line separators, and bytes of file names that are not UTF-8."""
+
+
+def printable(name: str) -> str:
+    """Returns a name as one line of text: control characters and bytes that are not UTF-8 as backslash escapes."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), name)
 
 
 @contextlib.contextmanager
@@ -25,7 +38,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
     Raises:
       OSError: The folder can't be written, or the disk is full.
     """
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     temporary = temporary_path(path)
     try:
         with open(temporary, mode, **text) as file:
@@ -56,3 +69,20 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def progress_bar(total: int, unit: str) -> tqdm:
+    """Returns a progress bar, which only a terminal shows.
+
+    Args:
+      total: Number of units.
+      unit: What is counted.
+    """
+    tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
+    return tqdm(total=total, unit=unit, unit_scale=True, disable=not sys.stderr.isatty())
+
+
+def abbreviate(names: Sequence[str], max_names: int = 10) -> str:
+    """Returns the first of some names, comma-separated, and how many more there are."""
+    more = [f"and {len(names) - max_names:,} more"] if len(names) > max_names else []
+    return ", ".join([*names[:max_names], *more])

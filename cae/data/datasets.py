@@ -14,6 +14,7 @@ import psutil
 from cae.config import Config
 from cae.data import record_cache
 from cae.data.digits import open_digits
+from cae.data.duplicates import remove_duplicates
 from cae.data.image_dataset import ImageDataset
 from cae.data.image_folder import open_image_folder
 from cae.data.lines import open_lines
@@ -74,9 +75,12 @@ def _open(config: Config) -> ImageDataset:
     if min(dataset.image_shape[:2]) < MIN_IMAGE_SIZE:
         raise UserError(f"--dataset={config.dataset} has images smaller than {MIN_IMAGE_SIZE}, SSIM's window size")
     is_streamed = dataset.folder is not None
-    if record_cache.should_stream(config, dataset.num_images, dataset.image_shape, default=is_streamed) == is_streamed:
-        return dataset
-    return dataset.in_memory() if is_streamed else record_cache.convert(dataset, opener, config)
+    streams = record_cache.should_stream(config, dataset.num_images, dataset.image_shape, default=is_streamed)
+    if streams and not is_streamed:
+        dataset = record_cache.convert(dataset, opener, config)
+    elif is_streamed and not streams:
+        dataset = dataset.in_memory()
+    return remove_duplicates(dataset) if config.remove_duplicates else dataset
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
