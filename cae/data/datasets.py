@@ -24,7 +24,7 @@ from cae.data.tfds import DatasetUnavailableError, open_tfds
 from cae.errors import UserError, unknown_choice_error
 from cae.metrics import MIN_IMAGE_SIZE
 
-__all__ = ["DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "open_dataset"]
+__all__ = ["DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "get_opener", "open_dataset"]
 
 DATASETS: dict[str, Callable[[Config], ImageDataset]] = {
     "digits": open_digits,
@@ -69,8 +69,7 @@ def check_dataset(dataset: ImageDataset, batch_size: int) -> None:
 def _open(config: Config) -> ImageDataset:
     if config.image_size is not None and config.image_size < MIN_IMAGE_SIZE:
         raise UserError(f"--image_size={config.image_size} must be at least {MIN_IMAGE_SIZE}, SSIM's window size")
-    name, colon, _ = config.dataset.partition(":")
-    opener = DATASETS.get(name + colon, open_tfds)
+    opener = get_opener(config.dataset) or open_tfds
     dataset = opener(config)
     if min(dataset.image_shape[:2]) < MIN_IMAGE_SIZE:
         raise UserError(f"--dataset={config.dataset} has images smaller than {MIN_IMAGE_SIZE}, SSIM's window size")
@@ -81,6 +80,18 @@ def _open(config: Config) -> ImageDataset:
     elif is_streamed and not streams:
         dataset = dataset.in_memory()
     return remove_duplicates(dataset) if config.remove_duplicates else dataset
+
+
+def get_opener(dataset: str) -> Callable[[Config], ImageDataset] | None:
+    """Returns the function of `DATASETS` that opens a data set; None for a name of TFDS.
+
+    Raises:
+      UserError: The name lacks a path.
+    """
+    name, colon, path = dataset.partition(":")
+    if f"{name}:" in DATASETS and not path:
+        raise UserError(f"--dataset={dataset} needs a path: --dataset={name}:PATH")
+    return DATASETS.get(name + colon)
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from absl import flags
 from cae.data import outlier_sets, pipeline
 from cae.data.datasets import ImageDataset
 from cae.data.noise import OneOf
+from cae.io_utils import printable
 from cae.latents import interpolation
 from cae.metrics import METRICS
 from cae.outliers.detector import Detector
@@ -38,8 +39,9 @@ class OutlierEvalData:
       detector: A fitted and calibrated detector.
       ood_datasets: Images of other data sets by name, uint8 `[n, height, width, channels]`.
       excluded: Test images of the classes that the model was not trained on; None where there are none.
-      skipped: Why other data sets are missing, by name.
+      skipped: Why other data sets are missing, or which of their files, by name.
       max_outliers_per_set: From how many test images each synthetic set of outliers is made, at most.
+      class_outliers: Images of the classes that train lacks, by name.
     """
 
     detector: Detector
@@ -47,6 +49,7 @@ class OutlierEvalData:
     excluded: np.ndarray | None
     skipped: Mapping[str, str]
     max_outliers_per_set: int
+    class_outliers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +141,7 @@ def build_outlier_data(
     others, max_images = [name for name in names if name != trained_on], values.max_outliers_per_set
     ood_datasets, skipped = outlier_sets.load_outlier_datasets(others, data_dir, run.image_shape, max_images)
     if len(others) < len(names):
-        skipped[trained_on] = "it is what the model was trained on"
+        skipped[printable(trained_on)] = "it is what the model was trained on"
     detector = Detector.fit(
         run.model,
         dataset.load("train")[0],
@@ -151,7 +154,8 @@ def build_outlier_data(
     )
     detector.save(run.workdir)
     excluded = dataset.excluded_classes("test")[0] if dataset.excluded_classes else None
-    return OutlierEvalData(detector, ood_datasets, excluded, skipped, max_images)
+    class_outliers, unreadable = outlier_sets.load_class_outliers(dataset, max_images)
+    return OutlierEvalData(detector, ood_datasets, excluded, unreadable | skipped, max_images, class_outliers)
 
 
 def evenly_spaced(total: int, max_indices: int) -> np.ndarray:
