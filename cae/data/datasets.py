@@ -6,7 +6,7 @@ If its splits yield their images in chunks, it can be streamed without ever bein
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import psutil
@@ -22,6 +22,7 @@ from cae.data.records import open_records
 from cae.data.splits import SPLITS, ArraySplit, Images, Split
 from cae.data.tfds import DatasetUnavailableError, open_tfds
 from cae.errors import UserError, unknown_choice_error
+from cae.io_utils import printable
 from cae.metrics import MIN_IMAGE_SIZE
 
 __all__ = ["DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "get_opener", "open_dataset"]
@@ -99,6 +100,7 @@ def get_opener(dataset: str) -> Callable[[Config], ImageDataset] | None:
 
 def _filter_classes(dataset: ImageDataset, normal_classes: str) -> ImageDataset:
     """Returns a data set with the images of some classes only; their labels and all class names are kept."""
+    normal_classes = printable(normal_classes)  # As class names are.
     indices = _class_indices(normal_classes, dataset)
 
     def select(split: str, excluded: bool = False) -> Images:
@@ -118,10 +120,33 @@ def _filter_classes(dataset: ImageDataset, normal_classes: str) -> ImageDataset:
 
 def _class_indices(normal_classes: str, dataset: ImageDataset) -> list[int]:
     """Returns the labels of the comma-separated classes, or of all others if each has a minus before it."""
-    names = [name.strip() for name in normal_classes.split(",")]
-    inverted = all(name.startswith("-") for name in names) and not set(names) <= set(dataset.class_names)
-    names = [name.removeprefix("-") if inverted else name for name in names]
-    for name in names:
-        if name not in dataset.class_names:
-            raise unknown_choice_error("--normal_classes", name, dataset.class_names)
-    return [index for index, name in enumerate(dataset.class_names) if (name in names) != inverted]
+    if not dataset.class_names:
+        raise UserError(
+            f"--normal_classes={normal_classes}: {dataset.name} has no classes; a folder has, if each of its images is"
+            " in one of several subfolders"
+        )
+    parts = normal_classes.split(",")
+    included, unknown = _match_classes(parts, dataset.class_names)
+    excluded, unknown_excluded = _match_classes(parts, [f"-{name}" for name in dataset.class_names])
+    if None not in (unknown, unknown_excluded):
+        is_inverted = all(part.strip().startswith("-") for part in parts)
+        name = unknown_excluded.removeprefix("-") if is_inverted else unknown
+        raise unknown_choice_error("--normal_classes", name, dataset.class_names)
+    selected = [name in included if unknown is None else f"-{name}" not in excluded for name in dataset.class_names]
+    return np.flatnonzero(selected).tolist()
+
+
+def _match_classes(parts: Sequence[str], class_names: Sequence[str]) -> tuple[set[str], str | None]:
+    """Returns the classes that the parts of a list between commas name, and the first part that names none.
+
+    A class may have commas in its name: as many parts as possible are one class.
+    """
+    names, position = set(), 0
+    while position < len(parts):
+        joined = {stop: ",".join(parts[position:stop]).strip() for stop in range(len(parts), position, -1)}
+        stop = next((stop for stop, name in joined.items() if name in class_names), None)
+        if stop is None:
+            return names, parts[position].strip()
+        names.add(joined[stop])
+        position = stop
+    return names, None
