@@ -8,7 +8,7 @@ from clouds import SHAPE
 from small_detectors import CALIBRATION, MODEL, NOISE, TEST, TRAIN, fit
 
 from cae.data.arrays import check_images
-from cae.data.image_folder import border_background
+from cae.data.resizing import border_background
 from cae.errors import UserError
 from cae.outliers import thresholds
 from cae.outliers.scores import SCORES
