@@ -2,39 +2,25 @@
 
 import contextlib
 import functools
-import io
-import itertools
 import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
-from etils import epy
-from google.protobuf.message import DecodeError
-from PIL import Image
 
 from cae import runtime
 from cae.config import Config
 from cae.data.arrays import to_pil
 from cae.data.image_dataset import ImageDataset
+from cae.data.pixel_range import MAX_INSPECTED_IMAGES, find_pixel_max
 from cae.data.resizing import resize_with_pad
 from cae.data.splits import CHUNK_SIZE, SPLITS, ArraySplit, Images, partition
 from cae.errors import UserError, unknown_choice_error
 
-with epy.lazy_imports():
-    import tensorflow as tf
-
 HOST_TIMEOUT_SECONDS = 6.0
 """Time that a data set's hosts have to respond; TFDS itself retries for minutes."""
-
-MAX_INSPECTED_IMAGES = 1024
-"""Number of a data set's first images whose values are looked at, at most."""
-
-DARK = 63
-"""The largest value of images that are not in 0..255, or too dark to be meant so."""
 
 OTHER_NAMES = ("digits", "lines", "folder:PATH", "records:PATH")
 
@@ -51,13 +37,13 @@ def open_tfds(config: Config) -> ImageDataset:
       DatasetUnavailableError: It is not downloaded and cannot be.
     """
     builder = get_builder(config.dataset, config.data_dir)
-    _, (height, width, channels) = _image_feature(builder)
+    image_key, (height, width, channels) = _image_feature(builder)
     size = config.image_size
     if size is None and None in (height, width):
         raise UserError(f"--dataset={config.dataset} has images of many sizes: set --image_size")
     shape = (size or height, size or width, config.channels or channels)
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-    pixel_max, notes = find_pixel_max(builder)
+    pixel_max, notes = find_pixel_max(builder, image_key)
     splits = {}
     for name, (official, start, stop) in partition_official_splits(config.dataset, sizes).items():
         origin = f"{official}[{start}:{stop}]"
@@ -157,7 +143,8 @@ def _are_reachable(urls: Iterable[str]) -> bool:
 
 def read_split(builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]) -> Images:
     """Returns all images and labels of a split; see `read_chunks`."""
-    images, labels = zip(*read_chunks(builder, split, shape, find_pixel_max(builder)[0]))
+    pixel_max, _ = find_pixel_max(builder, _image_feature(builder)[0])
+    images, labels = zip(*read_chunks(builder, split, shape, pixel_max))
     return np.concatenate(images), np.concatenate(labels)
 
 
@@ -197,59 +184,6 @@ def read_chunks(
         if own_shape != shape:
             images = resize_with_pad(to_pil(images[0]), *shape)[None]
         yield images, (batch[label_key] if label_key else np.zeros(len(images))).astype(np.int64)
-
-
-# --- Range of the values ----------------------------------------------------------------------------------------------
-
-
-def find_pixel_max(builder: tfds.core.DatasetBuilder) -> tuple[int, tuple[str, ...]]:
-    """Looks at the first images of a prepared data set, until one has a value above `DARK`.
-
-    Returns:
-      pixel_max: 1 if all values are 0 or 1, as in binarized_mnist; otherwise 255.
-      notes: Lines to print where the values are unusual.
-    """
-    splits = builder.info.splits
-    images = _inspect_images(builder, "train" if "train" in splits else next(iter(splits)))
-    largest = count = 0
-    for image in images:
-        largest, count = max(largest, int(image.max(initial=0))), count + 1
-        if largest > DARK:
-            return 255, ()
-    if not count:
-        return 255, ()
-    if largest == 1:
-        return 1, (f"all values of the first {count:,} images of {builder.name} are 0 or 1: they are scaled to 255",)
-    return 255, (
-        f"warning: no value of the first {count:,} images of {builder.name} is above {largest} of 255; they are not"
-        " scaled",
-    )
-
-
-def _inspect_images(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[np.ndarray]:
-    """Yields the first images of an official split as they are stored.
-
-    They are read from TFRecord files without TensorFlow, whose devices may have to be configured later.
-    """
-    runtime.import_tensorflow()
-    key, _ = _image_feature(builder)
-    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-        examples = builder.as_dataset(split=f"{split}[:{MAX_INSPECTED_IMAGES}]")
-        yield from (example[key] for example in examples.as_numpy_iterator())
-        return
-    records = itertools.chain.from_iterable(map(_read_records, builder.info.splits[split].filepaths))
-    # A damaged file is an error where the data set is read.
-    with contextlib.suppress(OSError, IndexError, DecodeError):
-        for record in itertools.islice(records, MAX_INSPECTED_IMAGES):
-            encoded = tf.train.Example.FromString(record).features.feature[key].bytes_list.value[0]
-            yield np.asarray(Image.open(io.BytesIO(encoded)))
-
-
-def _read_records(path: Path) -> Iterator[bytes]:
-    """Yields the records of a TFRecord file: a length of 8 bytes, its checksum, the data, and their checksum."""
-    with path.open("rb") as file:
-        while header := file.read(12):
-            yield file.read(int.from_bytes(header[:8], "little") + 4)[:-4]
 
 
 # --- Features ---------------------------------------------------------------------------------------------------------

@@ -1,15 +1,17 @@
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 from record_sets import assert_equal
 
 from cae.config import Config
-from cae.data import datasets
-from cae.data import tfds as tfds_datasets
+from cae.data import datasets, pixel_range
 from cae.data.outlier_sets import load_outlier_datasets
-from cae.data.tfds import find_pixel_max, get_builder, read_chunks
+from cae.data.pixel_range import find_pixel_max
+from cae.data.tfds import get_builder, read_chunks
 from cae.errors import UserError
 
 
@@ -38,10 +40,10 @@ class MadeUpShapes(tfds.core.GeneratorBasedBuilder):
 
 
 class MadeUpBits(tfds.core.GeneratorBasedBuilder):
-    """Images of 0 and 1, in one of three kinds: `later` has another value after the first images, `dark` from 0 on."""
+    """Images of 0 and 1; `later` has a 2 among them, `dark` has 0 and 40, `one_bit` is from files."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("binary", "later", "dark")]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("binary", "later", "dark", "one_bit")]
 
     def _info(self):
         features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(12, 12, 1))})
@@ -55,9 +57,12 @@ class MadeUpBits(tfds.core.GeneratorBasedBuilder):
 
     def _examples(self):
         images = np.random.default_rng(0).integers(0, 2, (28, 12, 12, 1), np.uint8)
-        images *= {"binary": 1, "later": 1, "dark": 40}[self.builder_config.name]
+        images *= 40 if self.builder_config.name == "dark" else 1
         for number, image in enumerate(images):
-            yield number, {"image": image}
+            file = io.BytesIO()
+            Image.fromarray(image[..., 0].astype(bool)).save(file, "PNG")
+            file.seek(0)
+            yield number, {"image": file if self.builder_config.name == "one_bit" else image}
         if self.builder_config.name == "later":
             yield 28, {"image": np.full((12, 12, 1), 2, np.uint8)}
 
@@ -118,15 +123,15 @@ def test_images_of_zeros_and_ones_are_scaled_wherever_they_are_read(data_dir, si
     assert found.max() == 255
 
 
-def test_values_of_other_ranges_are_not_scaled(data_dir, monkeypatch):
+def test_values_of_other_ranges_are_not_scaled(data_dir):
     dataset = datasets.open_dataset(Config(dataset="made_up_bits/dark", data_dir=data_dir))
     assert dataset.load("test")[0].max() == 40 and dataset.info()["pixel_max"] == 255
     assert "no value of the first 28 images of made_up_bits is above 40 of 255" in dataset.warnings()[0]
-    bright = datasets.open_dataset(Config(dataset="made_up_shapes", data_dir=data_dir, image_size=16))
-    assert bright.warnings() == [] and bright.info()["pixel_max"] == 255
-    # Shuffled, 2 is at some index below 28; then it is in another range after all.
+    for name in ("made_up_shapes", "made_up_bits/one_bit"):
+        bright = datasets.open_dataset(Config(dataset=name, data_dir=data_dir, image_size=16))
+        assert bright.warnings() == [] and bright.info()["pixel_max"] == 255 == bright.load("train")[0].max()
     builder = get_builder("made_up_bits/later", data_dir)
-    assert find_pixel_max(builder)[0] == 255
+    assert find_pixel_max(builder, "image")[0] == 255
     with pytest.raises(
         UserError, match=r"--dataset=made_up_bits has the value 2 in train, and only 0 and 1 in its first"
     ):
@@ -136,12 +141,12 @@ def test_values_of_other_ranges_are_not_scaled(data_dir, monkeypatch):
 def test_looking_at_values_leaves_devices_uninitialized_and_damage_to_the_reader(data_dir, tmp_path, monkeypatch):
     builder = get_builder("made_up_bits/binary", data_dir)
     monkeypatch.setattr(builder, "as_dataset", lambda *_, **__: pytest.fail("initialized TensorFlow"))
-    assert len([*tfds_datasets._inspect_images(builder, "train")]) == 28
+    assert len([*pixel_range._inspect_images(builder, "image", "train")]) == 28
     (path,) = builder.info.splits["train"].filepaths
     truncated = tmp_path / "truncated"
     truncated.write_bytes(path.read_bytes()[:40])
-    monkeypatch.setattr(tfds_datasets, "_read_records", lambda path, read=tfds_datasets._read_records: read(truncated))
-    assert find_pixel_max(builder) == (255, ())
+    monkeypatch.setattr(pixel_range, "_read_records", lambda path, read=pixel_range._read_records: read(truncated))
+    assert find_pixel_max(builder, "image") == (255, ())
 
 
 def test_a_set_without_images_is_refused(data_dir):
