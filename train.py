@@ -41,8 +41,8 @@ def main() -> None:
 
 def train(config: Config, workdir: Path, is_chief: bool) -> None:
     """Opens the data set, creates the strategy, and trains."""
-    # The images of some classes are counted by reading them, for which TensorFlow has to be set up.
-    strategy = make_strategy(config) if config.normal_classes else None
+    # The images of some classes are counted by reading them, for which TensorFlow has to be set up; so are duplicates.
+    strategy = make_strategy(config) if config.normal_classes or config.remove_duplicates else None
     dataset = datasets.open_dataset(config)
     datasets.check_dataset(dataset, config.batch_size)
     for warning in dataset.warnings() if is_chief else ():

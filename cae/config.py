@@ -53,6 +53,9 @@ class Config:
     normal_classes: str | None = field(
         None, "Comma-separated classes to train on, or all but some by a minus before each; the others are outliers."
     )
+    remove_duplicates: bool = field(
+        False, "Remove training images that validation, calibration or test has too, pixel by pixel."
+    )
     model: str = field("conv", "The model's name.")
     latent_dim: int = field(32, "Dimensions of a latent vector.", lower_bound=1)
     base_filters: int = field(32, "Filters of the first layers; deeper ones have multiples of it.", lower_bound=1)

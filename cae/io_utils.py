@@ -84,3 +84,9 @@ def progress_bar(total: int, unit: str) -> tqdm:
     """
     tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
     return tqdm(total=total, unit=unit, unit_scale=True, disable=not sys.stderr.isatty())
+
+
+def abbreviate(names: Sequence[str], max_names: int = 10) -> str:
+    """Returns the first of some names, comma-separated, and how many more there are."""
+    more = [f"and {len(names) - max_names:,} more"] if len(names) > max_names else []
+    return ", ".join([*names[:max_names], *more])

@@ -12,6 +12,7 @@ from cae import models
 from cae.config import Config
 from cae.data import datasets
 from cae.data.noise import OneOf, parse_noise
+from cae.io_utils import abbreviate
 from cae.outliers import detector as detectors
 from cae.training import checkpoints
 from cae.workdir import check_same_images, load_run_config
@@ -77,7 +78,7 @@ class Run:
         return {
             "data set": f"{dataset['name']}, images {'x'.join(map(str, dataset['image_shape']))}",
             "splits": "; ".join(f"{name} {s['images']:,} ({s['origin']})" for name, s in dataset["splits"].items()),
-            "skipped files": ", ".join(dataset["skipped"]) or "none",
+            "skipped files": abbreviate(dataset["skipped"]) or "none",
             "parameters": f"{self.model.count_params():,}",
             "checkpoint": f"step {self.step:,}, epoch {best} of {len(epochs)}: the lowest validation loss",
             "training time": f"{minutes:.1f} minutes",

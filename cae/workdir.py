@@ -126,15 +126,16 @@ def _check_same_run(workdir: Path, saved: dict[str, Any], requested: dict[str, A
     differences = _differences(saved["config"], requested["config"], RESUME_MUTABLE_FIELDS | {"dataset"})
     if saved["dataset"]["name"] != requested["dataset"]["name"]:
         differences.insert(0, f"dataset={saved['dataset']['name']} (now {requested['dataset']['name']})")
-    elif not differences and _without_warning(saved["dataset"]) != _without_warning(requested["dataset"]):
+    elif not differences and _images(saved["dataset"]) != _images(requested["dataset"]):
         differences = [f"other images in dataset={saved['dataset']['name']}"]
     if differences:
         raise UserError(f"--workdir={workdir} was created with a different config: {', '.join(differences)}")
 
 
-def _without_warning(dataset: Mapping[str, Any]) -> dict[str, Any]:
+def _images(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    # Runs of earlier versions lack pixel_max.
     # The warning's text depends on why the data set was not available: no host answers, or there is no network.
-    return {name: value for name, value in dataset.items() if name != "warning"}
+    return {"pixel_max": 255} | {name: value for name, value in dataset.items() if name != "warning"}
 
 
 def _differences(saved: Mapping[str, Any], requested: Mapping[str, Any], ignore: set[str]) -> list[str]:
@@ -162,7 +163,7 @@ def check_same_config(run_config: dict[str, Any], requested: Mapping[str, Any], 
 
 def check_same_images(run_config: dict[str, Any], dataset: Mapping[str, Any]) -> None:
     """Raises `UserError` where a data set no longer has the images that the run was trained on."""
-    if _without_warning(run_config["dataset"]) != _without_warning(dataset):
+    if _images(run_config["dataset"]) != _images(dataset):
         raise UserError(
             f"--dataset={dataset['name']} no longer has the images or the splits that the run was trained on, so that"
             " test images may be among those; train again with another --workdir"

@@ -30,7 +30,7 @@ BAD = {
     ),
     "batch": (("--dataset=digits", "--batch_size=5000"), "is larger than the 1285 training images"),
     "folder": (("--dataset=folder:nowhere",), "there is no such folder"),
-    "empty folder": (("--dataset=folder:empty",), "needs PNG, JPEG or BMP images"),
+    "empty folder": (("--dataset=folder:empty",), "needs PNG, JPEG, TIFF, BMP, GIF, WebP or PNM images"),
     "workdir": (("--dataset=digits", "--workdir=file/run"), "can't be written"),
     "foreign folder": (("--dataset=digits", "--workdir=other"), "is not empty and not a run's folder"),
     "cluster": (

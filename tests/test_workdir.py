@@ -166,6 +166,9 @@ def test_an_evaluation_with_another_config_is_refused(tmp_path):
 def test_an_evaluation_with_other_images_is_refused(tmp_path):
     run_config = write_run_config(tmp_path, Config(), DIGITS)
     check_same_images(run_config, DIGITS | {"warning": "no network"})
+    check_same_images(run_config, DIGITS | {"pixel_max": 255})  # Runs of earlier versions lack it.
+    with pytest.raises(UserError, match="no longer has the images"):
+        check_same_images(run_config, DIGITS | {"pixel_max": 1})
     with pytest.raises(UserError, match="--dataset=digits no longer has the images or the splits"):
         check_same_images(run_config, DIGITS | {"train": 501})
 

@@ -6,7 +6,7 @@ If its splits yield their images in chunks, it can be streamed without ever bein
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import psutil
@@ -14,6 +14,7 @@ import psutil
 from cae.config import Config
 from cae.data import record_cache
 from cae.data.digits import open_digits
+from cae.data.duplicates import remove_duplicates
 from cae.data.image_dataset import ImageDataset
 from cae.data.image_folder import open_image_folder
 from cae.data.lines import open_lines
@@ -21,9 +22,10 @@ from cae.data.records import open_records
 from cae.data.splits import SPLITS, ArraySplit, Images, Split
 from cae.data.tfds import DatasetUnavailableError, open_tfds
 from cae.errors import UserError, unknown_choice_error
+from cae.io_utils import printable
 from cae.metrics import MIN_IMAGE_SIZE
 
-__all__ = ["DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "open_dataset"]
+__all__ = ["DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "get_opener", "open_dataset"]
 
 DATASETS: dict[str, Callable[[Config], ImageDataset]] = {
     "digits": open_digits,
@@ -68,15 +70,29 @@ def check_dataset(dataset: ImageDataset, batch_size: int) -> None:
 def _open(config: Config) -> ImageDataset:
     if config.image_size is not None and config.image_size < MIN_IMAGE_SIZE:
         raise UserError(f"--image_size={config.image_size} must be at least {MIN_IMAGE_SIZE}, SSIM's window size")
-    name, colon, _ = config.dataset.partition(":")
-    opener = DATASETS.get(name + colon, open_tfds)
+    opener = get_opener(config.dataset) or open_tfds
     dataset = opener(config)
     if min(dataset.image_shape[:2]) < MIN_IMAGE_SIZE:
         raise UserError(f"--dataset={config.dataset} has images smaller than {MIN_IMAGE_SIZE}, SSIM's window size")
     is_streamed = dataset.folder is not None
-    if record_cache.should_stream(config, dataset.num_images, dataset.image_shape, default=is_streamed) == is_streamed:
-        return dataset
-    return dataset.in_memory() if is_streamed else record_cache.convert(dataset, opener, config)
+    streams = record_cache.should_stream(config, dataset.num_images, dataset.image_shape, default=is_streamed)
+    if streams and not is_streamed:
+        dataset = record_cache.convert(dataset, opener, config)
+    elif is_streamed and not streams:
+        dataset = dataset.in_memory()
+    return remove_duplicates(dataset) if config.remove_duplicates else dataset
+
+
+def get_opener(dataset: str) -> Callable[[Config], ImageDataset] | None:
+    """Returns the function of `DATASETS` that opens a data set; None for a name of TFDS.
+
+    Raises:
+      UserError: The name lacks a path.
+    """
+    name, colon, path = dataset.partition(":")
+    if f"{name}:" in DATASETS and not path:
+        raise UserError(f"--dataset={dataset} needs a path: --dataset={name}:PATH")
+    return DATASETS.get(name + colon)
 
 
 # --- Classes ----------------------------------------------------------------------------------------------------------
@@ -84,6 +100,7 @@ def _open(config: Config) -> ImageDataset:
 
 def _filter_classes(dataset: ImageDataset, normal_classes: str) -> ImageDataset:
     """Returns a data set with the images of some classes only; their labels and all class names are kept."""
+    normal_classes = printable(normal_classes)  # As class names are.
     indices = _class_indices(normal_classes, dataset)
 
     def select(split: str, excluded: bool = False) -> Images:
@@ -103,10 +120,33 @@ def _filter_classes(dataset: ImageDataset, normal_classes: str) -> ImageDataset:
 
 def _class_indices(normal_classes: str, dataset: ImageDataset) -> list[int]:
     """Returns the labels of the comma-separated classes, or of all others if each has a minus before it."""
-    names = [name.strip() for name in normal_classes.split(",")]
-    inverted = all(name.startswith("-") for name in names) and not set(names) <= set(dataset.class_names)
-    names = [name.removeprefix("-") if inverted else name for name in names]
-    for name in names:
-        if name not in dataset.class_names:
-            raise unknown_choice_error("--normal_classes", name, dataset.class_names)
-    return [index for index, name in enumerate(dataset.class_names) if (name in names) != inverted]
+    if not dataset.class_names:
+        raise UserError(
+            f"--normal_classes={normal_classes}: {dataset.name} has no classes; a folder has, if each of its images is"
+            " in one of several subfolders"
+        )
+    parts = normal_classes.split(",")
+    included, unknown = _match_classes(parts, dataset.class_names)
+    excluded, unknown_excluded = _match_classes(parts, [f"-{name}" for name in dataset.class_names])
+    if None not in (unknown, unknown_excluded):
+        is_inverted = all(part.strip().startswith("-") for part in parts)
+        name = unknown_excluded.removeprefix("-") if is_inverted else unknown
+        raise unknown_choice_error("--normal_classes", name, dataset.class_names)
+    selected = [name in included if unknown is None else f"-{name}" not in excluded for name in dataset.class_names]
+    return np.flatnonzero(selected).tolist()
+
+
+def _match_classes(parts: Sequence[str], class_names: Sequence[str]) -> tuple[set[str], str | None]:
+    """Returns the classes that the parts of a list between commas name, and the first part that names none.
+
+    A class may have commas in its name: as many parts as possible are one class.
+    """
+    names, position = set(), 0
+    while position < len(parts):
+        joined = {stop: ",".join(parts[position:stop]).strip() for stop in range(len(parts), position, -1)}
+        stop = next((stop for stop, name in joined.items() if name in class_names), None)
+        if stop is None:
+            return names, parts[position].strip()
+        names.add(joined[stop])
+        position = stop
+    return names, None

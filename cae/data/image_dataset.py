@@ -1,16 +1,21 @@
 """A data set of images with four splits, whatever it is read from."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cae.data.splits import ArraySplit, Images, Split
+from cae.io_utils import abbreviate, printable
 
 MAX_EVAL_BYTES = 2**28
 """Bytes of a split's first images that `ImageDataset.load` returns at most if the data set is streamed."""
+
+
+LoadOutliers = Callable[[int], tuple[np.ndarray, list[str]]]
+"""Takes a maximum, and returns images, uint8 [n, height, width, channels], and names of files that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,9 @@ class ImageDataset:
       version: What tells its content from that of another version under the same name; any JSON value.
       fingerprint: A hash of what the images were read from, or of the images.
       skipped: Names of files that could not be read.
+      notes: Lines to print about what was read.
+      pixel_max: The largest value of a pixel in what the images are read from, where they are in 0..255.
+      outliers: What loads the first images of the classes that only other splits than train have, by class name.
       warning: Why this is another data set than was requested, if it is.
       excluded_classes: Takes a split's name, and returns images and labels of the classes that --normal_classes
         excludes; None without the flag.
@@ -39,6 +47,9 @@ class ImageDataset:
     version: Any = None
     fingerprint: str = ""
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    pixel_max: int = 255
+    outliers: Mapping[str, LoadOutliers] = dataclasses.field(default_factory=dict)
     warning: str | None = None
     excluded_classes: Callable[[str], Images] | None = None
     interpolation_metric: Callable[[np.ndarray], dict[str, float | int | None]] | None = None
@@ -82,6 +93,7 @@ class ImageDataset:
             "splits": {name: split.info() for name, split in self.splits.items()},
             "fingerprint": self.fingerprint,
             "skipped": list(self.skipped),
+            "pixel_max": self.pixel_max,
             "warning": self.warning,
         }
 
@@ -89,10 +101,11 @@ class ImageDataset:
         """Returns lines to print when the data set is opened."""
         lines = [f"warning: {self.warning}"] if self.warning else []
         if self.skipped:
-            lines.append(f"skipped {len(self.skipped)} files that cannot be read: {', '.join(self.skipped)}")
+            lines.append(f"skipped {len(self.skipped):,} files that cannot be read: {abbreviate(self.skipped)}")
+        lines += self.notes
         if self.folder:
             lines.append(f"streaming {self.name} from {self.folder}")
-        return lines
+        return [*map(printable, lines)]
 
     def truncation_warnings(self) -> list[str]:
         """Returns a line for each split of which an evaluation takes only the first images."""

@@ -9,10 +9,11 @@ import numpy as np
 from cae.config import Config
 from cae.data import datasets, tfds
 from cae.data.arrays import border_pixels, to_pil
-from cae.data.image_folder import read_folder
+from cae.data.image_dataset import ImageDataset
+from cae.data.image_folder import load_images
 from cae.data.resizing import resize_with_pad
 from cae.errors import UserError
-from cae.io_utils import printable
+from cae.io_utils import abbreviate, printable
 
 OutlierFn = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -103,7 +104,8 @@ def load_outlier_datasets(
 
     Returns:
       loaded: Images by name, uint8 [n, height, width, channels].
-      skipped: The reason, by name, for data sets that are neither prepared nor can be downloaded.
+      skipped: By name, why a data set is missing that is neither prepared nor can be downloaded, or which of its files
+        cannot be read.
 
     Raises:
       UserError: A name is unknown, or a folder has no images.
@@ -111,7 +113,9 @@ def load_outlier_datasets(
     loaded, skipped = {}, {}
     for name in names:
         try:
-            loaded[printable(name)] = _load(name, data_dir, shape, max_images)[:max_images]
+            loaded[printable(name)], unreadable = _load(name, data_dir, shape, max_images)
+            if unreadable:
+                skipped[printable(name)] = describe_unreadable(unreadable)
         except tfds.DatasetUnavailableError as error:
             skipped[printable(name)] = str(error).removeprefix(f"--dataset={name} is ")
         except UserError as error:
@@ -119,15 +123,35 @@ def load_outlier_datasets(
     return loaded, skipped
 
 
-def _load(name: str, data_dir: str | None, shape: tuple[int, int, int], max_images: int) -> np.ndarray:
-    kind, colon, path = name.partition(":")
-    if kind == "folder":
-        return read_folder(Path(path).expanduser(), *shape)[0]
-    if kind + colon in datasets.DATASETS:
-        dataset = datasets.DATASETS[kind + colon](Config(dataset=name))
+def load_class_outliers(dataset: ImageDataset, max_images: int) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Loads the first images of the classes that only other splits than train have.
+
+    Returns:
+      loaded: Images by the name of their class, uint8 [n, height, width, channels].
+      skipped: Which files cannot be read, by the name of their class.
+    """
+    found = {name: load(max_images) for name, load in dataset.outliers.items()}
+    skipped = {name: describe_unreadable(unreadable) for name, (_, unreadable) in found.items() if unreadable}
+    return {name: images for name, (images, _) in found.items()}, skipped
+
+
+def describe_unreadable(names: Sequence[str]) -> str:
+    """Returns how many files cannot be read, and the first of them."""
+    return printable(f"{len(names):,} files that cannot be read: {abbreviate(names)}")
+
+
+def _load(
+    name: str, data_dir: str | None, shape: tuple[int, int, int], max_images: int
+) -> tuple[np.ndarray, list[str]]:
+    """Returns the first images, and the names of the files among them that cannot be read."""
+    opener = datasets.get_opener(name)
+    if name.startswith("folder:"):
+        return load_images(Path(name.partition(":")[2]).expanduser(), shape, max_images)
+    if opener:
+        dataset = opener(Config(dataset=name))
         images, _ = dataset.splits["test"].load(max_images * int(np.prod(dataset.image_shape)))
-        return np.stack([resize_with_pad(to_pil(image), *shape) for image in images[:max_images]])
+        return np.stack([resize_with_pad(to_pil(image), *shape) for image in images[:max_images]]), []
     builder = tfds.get_builder(name, data_dir)
     # If only some splits are prepared, any of them will do: none of its images are inliers.
     split = next(each for each in ("test", "validation", *builder.info.splits) if each in builder.info.splits)
-    return tfds.read_split(builder, f"{split}[:{max_images}]", shape)[0]
+    return tfds.read_split(builder, f"{split}[:{max_images}]", shape)[0], []

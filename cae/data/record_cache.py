@@ -29,7 +29,7 @@ from cae.data.record_writer import RecordWriter, WriteImages
 from cae.data.records import Records
 from cae.data.splits import SPLITS
 from cae.errors import UserError
-from cae.io_utils import progress_bar
+from cae.io_utils import printable, progress_bar
 
 FOLDER = "cae_records"
 """The cache within TFDS's folder, unless --cache_dir names another."""
@@ -68,7 +68,9 @@ def convert(dataset: ImageDataset, opener: Callable[[Config], ImageDataset], con
       config: The configuration that it was opened with.
     """
     write = functools.partial(_write_dataset, opener, config)
-    key = [dataset.info(), dataset.version]
+    # Records of earlier versions, which knew no other value of it, have the same key.
+    info = {name: value for name, value in dataset.info().items() if (name, value) != ("pixel_max", 255)}
+    key = [info, dataset.version]
     found = get_records(config, dataset.num_images, dataset.image_shape, key, write)
     return dataclasses.replace(dataset, splits=found.splits)
 
@@ -100,7 +102,8 @@ def get_records(
     if not folder.exists():
         try:
             _check_disk_space(config.dataset, max_images * int(np.prod(image_shape)), folder.parent)
-            print(f"writing the {max_images:,} images of {config.dataset} to {folder}, to stream them", flush=True)
+            line = f"writing the {max_images:,} images of {config.dataset} to {folder}, to stream them"
+            print(printable(line), flush=True)
             run_in_subprocess(_create, folder, write, max_images)
         finally:
             record_writer.remove_stale_partials(folder.parent)

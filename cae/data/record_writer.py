@@ -13,8 +13,17 @@ from typing import IO, Any
 import filelock
 import numpy as np
 
+from cae.data.duplicates import find_duplicates, hash_images
 from cae.data.records import DATA, METADATA, VERSION, row_dtype
-from cae.data.splits import SPLITS, Images, chunk_slices, consecutive_bounds, describe_splits, partition
+from cae.data.splits import (
+    SPLITS,
+    Images,
+    chunk_slices,
+    consecutive_bounds,
+    describe_splits,
+    partition,
+    split_bounds,
+)  # fmt: skip
 from cae.errors import UserError
 from cae.io_utils import atomic_write
 
@@ -28,10 +37,12 @@ class RecordWriter:
       num_images: Number of images written so far.
       image_shape: The (height, width, channels) of the images; None before the first.
       hash: The hash of the records.
+      image_hashes: Hashes of the images, uint64 [n] of each chunk.
     """
 
     def __init__(self, file: IO[bytes], on_progress: Callable[[int], object]):
         self.num_images, self.image_shape, self.hash = 0, None, hashlib.sha256()
+        self.image_hashes: list[np.ndarray] = []
         self._file, self._on_progress = file, on_progress
 
     def add(self, images: np.ndarray, labels: np.ndarray) -> None:
@@ -51,6 +62,7 @@ class RecordWriter:
             rows = records.view(np.uint8).reshape(len(records), -1)
             records["checksum"] = [zlib.crc32(row, index) for index, row in enumerate(rows[:, :-4], self.num_images)]
             self.hash.update(rows)
+            self.image_hashes.append(hash_images(images[chunk]))
             self._file.write(rows)
             self.num_images += len(records)
             self._on_progress(len(records))
@@ -58,8 +70,8 @@ class RecordWriter:
 
 WriteImages = Callable[[RecordWriter], Mapping[str, Any]]
 """Adds all images to a writer and returns what records.json says of them: `class_names`; `splits`, a `Split.info` by
-name, in the order of the images; optionally `fingerprint`, a hash of what they were read from, and `skipped`, names of
-files that could not be read."""
+name, in the order of the images or with a `start`; optionally `fingerprint`, a hash of what they were read from,
+`skipped`, names of files that could not be read, and `notes`, lines to print."""
 
 
 def write_records(
@@ -139,7 +151,12 @@ def create(
                     metadata = write(writer)
                 with atomic_write(partial / METADATA) as file:
                     header = {"version": VERSION, "image_shape": writer.image_shape}
-                    defaults = {"fingerprint": writer.hash.hexdigest(), "skipped": []}
+                    duplicates = find_duplicates(writer.image_hashes, split_bounds(metadata["splits"]))
+                    defaults = {
+                        "fingerprint": writer.hash.hexdigest(),
+                        "skipped": [],
+                        "duplicates": duplicates.tolist(),
+                    }
                     json.dump(header | defaults | metadata, file, indent=2)
                 partial.rename(folder)
             finally:

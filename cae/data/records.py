@@ -13,13 +13,14 @@ import json
 import os
 import weakref
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from cae.config import Config
 from cae.data.image_dataset import ImageDataset
-from cae.data.splits import SPLITS, Images, Split, chunk_slices
+from cae.data.splits import Images, Split, chunk_slices, split_bounds
 from cae.errors import UserError
 
 VERSION = 2
@@ -39,9 +40,10 @@ class Records:
       folder: The folder.
       image_shape: The (height, width, channels) of the images.
       class_names: Names of the classes by label.
-      splits: The splits by name; their images follow each other.
+      splits: The splits by name; their images follow each other, unless records.json says where they start.
       fingerprint: A hash of the records, or of what they were converted from.
       skipped: Names of files that could not be read when the records were written.
+      notes: Lines to print about what was read when the records were written.
     """
 
     def __init__(self, folder: Path):
@@ -54,11 +56,11 @@ class Records:
             self.image_shape: tuple[int, int, int] = tuple(metadata["image_shape"])
             self.class_names, self.skipped = tuple(metadata["class_names"]), tuple(metadata["skipped"])
             self.fingerprint, self._dtype, self.splits = metadata["fingerprint"], row_dtype(self.image_shape), {}
-            num_images = 0
-            for name in SPLITS:
-                info = metadata["splits"][name]
-                self.splits[name] = RecordSplit(self, num_images, info["images"], info["origin"])
-                num_images += info["images"]
+            self.notes = tuple(metadata.get("notes", ()))
+            for name, (start, stop) in split_bounds(metadata["splits"]).items():
+                self.splits[name] = RecordSplit(self, start, stop - start, metadata["splits"][name]["origin"])
+            if "duplicates" in metadata:  # Records of earlier versions lack it.
+                self.splits["train"].duplicates = np.array(metadata["duplicates"], np.int64)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{folder} has no {METADATA}; cae.write_records writes such a folder") from error
         except OSError as error:
@@ -70,9 +72,14 @@ class Records:
         except OSError as error:
             raise _damage_error(self._path, f"cannot be read ({error.strerror})") from error
         weakref.finalize(self, os.close, self._descriptor)
-        size, expected_size = os.fstat(self._descriptor).st_size, num_images * self._dtype.itemsize
+        size, expected_size = os.fstat(self._descriptor).st_size, self.num_images * self._dtype.itemsize
         if size != expected_size:
             raise _damage_error(self._path, f"has {size:,} bytes instead of {expected_size:,}")
+
+    @property
+    def num_images(self) -> int:
+        """Number of images in all splits."""
+        return sum(len(split) for split in self.splits.values())
 
     def take(self, indices: np.ndarray) -> Images:
         """Returns the images and labels at some indices, int [n].
@@ -95,15 +102,26 @@ class Records:
 
 
 class RecordSplit(Split):
-    """Consecutive records, read when they are needed."""
+    """Consecutive records, read when they are needed; some of them may be left out."""
 
-    def __init__(self, records: Records, start: int, num_images: int, origin: str):
+    def __init__(self, records: Records, start: int, num_images: int, origin: str, left_out: np.ndarray | None = None):
         super().__init__(num_images, origin)
         self.records, self.folder, self._start = records, records.folder, start
+        # The number of images of this split before each record that is left out.
+        self._before = np.zeros(0, np.int64) if left_out is None else left_out - np.arange(len(left_out))
 
     def take(self, indices: np.ndarray) -> Images:
         """Returns the images and labels at some indices, int [n], of this split; see `Records.take`."""
-        return self.records.take(self._start + indices)
+        return self.records.take(self._start + indices + np.searchsorted(self._before, indices, side="right"))
+
+    def read(self) -> Iterator[Images]:
+        """Yields all images and labels in chunks."""
+        indices = np.arange(len(self))
+        return (self.take(indices[chunk]) for chunk in chunk_slices(len(self)))
+
+    def without(self, indices: np.ndarray, origin: str) -> "RecordSplit":
+        """Returns the split without the images at some indices, int [n] in ascending order; only once."""
+        return RecordSplit(self.records, self._start, len(self) - len(indices), origin, indices)
 
     def num_loaded(self, max_bytes: int | None) -> int:
         """Returns how many images `load(max_bytes)` returns: 1 or more."""
@@ -139,5 +157,5 @@ def open_records(config: Config) -> ImageDataset:
 
 def as_dataset(name: str, records: Records) -> ImageDataset:
     """Returns the data set that some records contain."""
-    found = {each: getattr(records, each) for each in ("image_shape", "class_names", "fingerprint", "skipped")}
-    return ImageDataset(name=name, splits=records.splits, **found)
+    attributes = ("image_shape", "class_names", "splits", "fingerprint", "skipped", "notes")
+    return ImageDataset(name=name, **{each: getattr(records, each) for each in attributes})

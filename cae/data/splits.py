@@ -38,15 +38,25 @@ class Split(abc.ABC):
     Attributes:
       origin: Which images of the data set these are, in words.
       folder: The folder from which images are streamed; None if they are in memory.
+      duplicates: Indices of the images that another split has too, int [n]; None if they are not known.
     """
 
     folder: Path | None = None
+    duplicates: np.ndarray | None = None
 
     def __init__(self, num_images: int, origin: str):
         self._num_images, self.origin = num_images, origin
 
     def __len__(self) -> int:
         return self._num_images
+
+    @abc.abstractmethod
+    def read(self) -> Iterable[Images]:
+        """Yields all images and labels in chunks."""
+
+    @abc.abstractmethod
+    def without(self, indices: np.ndarray, origin: str) -> "Split":
+        """Returns the split without the images at some indices, int [n] in ascending order."""
 
     @abc.abstractmethod
     def load(self, max_bytes: int | None = None) -> Images:
@@ -72,7 +82,23 @@ class ArraySplit(Split):
 
     def __init__(self, num_images: int, origin: str, read: Callable[[], Iterable[Images]]):
         super().__init__(num_images, origin)
-        self.read = read
+        self._read = read
+
+    def read(self) -> Iterable[Images]:
+        """Yields all images and labels in chunks."""
+        return self._read()
+
+    def without(self, indices: np.ndarray, origin: str) -> "ArraySplit":
+        """Returns the split without the images at some indices, int [n] in ascending order."""
+
+        def read() -> Iterator[Images]:
+            start = 0
+            for images, labels in self.read():
+                kept = np.isin(np.arange(start, start + len(images)), indices, invert=True)
+                yield images[kept], labels[kept]
+                start += len(images)
+
+        return ArraySplit(len(self) - len(indices), origin, read)
 
     def load(self, max_bytes: int | None = None) -> Images:
         """Returns all images and labels."""
@@ -125,3 +151,13 @@ def describe_splits(bounds: dict[str, tuple[int, int]], origin: str) -> dict[str
     return {
         name: {"images": stop - start, "origin": f"{origin}[{start}:{stop}]"} for name, (start, stop) in bounds.items()
     }
+
+
+def split_bounds(infos: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Returns the (start, stop) of each split by name, of what records.json says of the splits.
+
+    A split begins at its `start`, or else where the one before it ends.
+    """
+    bounds = consecutive_bounds({name: infos[name]["images"] for name in SPLITS})
+    starts = {name: infos[name].get("start", start) for name, (start, _) in bounds.items()}
+    return {name: (start, start + infos[name]["images"]) for name, start in starts.items()}

@@ -14,6 +14,7 @@ from cae import runtime
 from cae.config import Config
 from cae.data.arrays import to_pil
 from cae.data.image_dataset import ImageDataset
+from cae.data.pixel_range import MAX_INSPECTED_IMAGES, find_pixel_max
 from cae.data.resizing import resize_with_pad
 from cae.data.splits import CHUNK_SIZE, SPLITS, ArraySplit, Images, partition
 from cae.errors import UserError, unknown_choice_error
@@ -36,22 +37,26 @@ def open_tfds(config: Config) -> ImageDataset:
       DatasetUnavailableError: It is not downloaded and cannot be.
     """
     builder = get_builder(config.dataset, config.data_dir)
-    _, (height, width, channels) = _image_feature(builder)
+    image_key, (height, width, channels) = _image_feature(builder)
     size = config.image_size
     if size is None and None in (height, width):
         raise UserError(f"--dataset={config.dataset} has images of many sizes: set --image_size")
     shape = (size or height, size or width, config.channels or channels)
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+    pixel_max, notes = find_pixel_max(builder, image_key)
     splits = {}
     for name, (official, start, stop) in partition_official_splits(config.dataset, sizes).items():
         origin = f"{official}[{start}:{stop}]"
-        splits[name] = ArraySplit(stop - start, origin, functools.partial(read_chunks, builder, origin, shape))
+        read = functools.partial(read_chunks, builder, origin, shape, pixel_max)
+        splits[name] = ArraySplit(stop - start, origin, read)
     files = {name: [info.num_bytes, *info.shard_lengths] for name, info in builder.info.splits.items()}
     return ImageDataset(
         name=config.dataset,
         image_shape=shape,
         class_names=_label_feature(builder)[1],
         splits=splits,
+        notes=notes,
+        pixel_max=pixel_max,
         version={"name": builder.info.full_name, "splits": files},
     )
 
@@ -138,21 +143,28 @@ def _are_reachable(urls: Iterable[str]) -> bool:
 
 def read_split(builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]) -> Images:
     """Returns all images and labels of a split; see `read_chunks`."""
-    images, labels = zip(*read_chunks(builder, split, shape))
+    pixel_max, _ = find_pixel_max(builder, _image_feature(builder)[0])
+    images, labels = zip(*read_chunks(builder, split, shape, pixel_max))
     return np.concatenate(images), np.concatenate(labels)
 
 
-def read_chunks(builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]) -> Iterator[Images]:
+def read_chunks(
+    builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int], pixel_max: int
+) -> Iterator[Images]:
     """Yields a split's images and labels in chunks.
 
     Args:
       builder: The builder of a prepared data set.
       split: An official split, or a slice of it as 'train[:100]'.
       shape: The (height, width, channels) to which images are resized.
+      pixel_max: The largest value of a pixel, which is scaled to 255: 1 or 255.
 
     Yields:
       images: uint8 [n, *shape].
       labels: int64 [n]; zeros if there are none.
+
+    Raises:
+      UserError: A pixel has a larger value.
     """
     runtime.import_tensorflow()
     image_key, own_shape = _image_feature(builder)
@@ -163,9 +175,18 @@ def read_chunks(builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int,
     batches = examples.batch(CHUNK_SIZE if own_shape == shape else 1).prefetch(2)
     for batch in batches.as_numpy_iterator():
         images = batch[image_key]
+        if images.max(initial=0) > pixel_max:
+            raise UserError(
+                f"--dataset={builder.name} has the value {images.max()} in {split}, and only 0 and 1 in its first"
+                f" {MAX_INSPECTED_IMAGES:,} images; such a data set is not supported"
+            )
+        images = images * np.uint8(255 // pixel_max)
         if own_shape != shape:
             images = resize_with_pad(to_pil(images[0]), *shape)[None]
         yield images, (batch[label_key] if label_key else np.zeros(len(images))).astype(np.int64)
+
+
+# --- Features ---------------------------------------------------------------------------------------------------------
 
 
 def _image_feature(builder: tfds.core.DatasetBuilder) -> tuple[str, tuple[int | None, ...]]:

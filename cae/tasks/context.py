@@ -39,8 +39,9 @@ class OutlierEvalData:
       detector: A fitted and calibrated detector.
       ood_datasets: Images of other data sets by name, uint8 `[n, height, width, channels]`.
       excluded: Test images of the classes that the model was not trained on; None where there are none.
-      skipped: Why other data sets are missing, by name.
+      skipped: Why other data sets are missing, or which of their files, by name.
       max_outliers_per_set: From how many test images each synthetic set of outliers is made, at most.
+      class_outliers: Images of the classes that train lacks, by name.
     """
 
     detector: Detector
@@ -48,6 +49,7 @@ class OutlierEvalData:
     excluded: np.ndarray | None
     skipped: Mapping[str, str]
     max_outliers_per_set: int
+    class_outliers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +154,8 @@ def build_outlier_data(
     )
     detector.save(run.workdir)
     excluded = dataset.excluded_classes("test")[0] if dataset.excluded_classes else None
-    return OutlierEvalData(detector, ood_datasets, excluded, skipped, max_images)
+    class_outliers, unreadable = outlier_sets.load_class_outliers(dataset, max_images)
+    return OutlierEvalData(detector, ood_datasets, excluded, unreadable | skipped, max_images, class_outliers)
 
 
 def evenly_spaced(total: int, max_indices: int) -> np.ndarray:

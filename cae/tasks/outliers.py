@@ -41,7 +41,7 @@ CAPTIONS = {
         f"The conformal guarantee: the test split's FPR and its exact 99% interval; empirical_coverage: the fraction of"
         f" {NUM_SPLITS} random splits of the test images into halves for calibration and test whose FPR lies in it"
     ),
-    "outliers_skipped": "Skipped sets",
+    "outliers_skipped": "Skipped sets and files",
 }
 
 
@@ -85,7 +85,10 @@ def collect_outlier_sets(context: EvalContext) -> dict[str, np.ndarray]:
     images = test_images[evenly_spaced(len(test_images), data.max_outliers_per_set)]
     excluded = {} if data.excluded is None else {HELD_OUT_CLASSES: data.excluded}
     synthetic = {name: outlier_sets.make_outliers(name, images, context.seed) for name in outlier_sets.OUTLIERS}
-    return {name: images for name, images in (excluded | dict(data.ood_datasets) | synthetic).items() if len(images)}
+    sets = excluded | dict(data.ood_datasets) | synthetic
+    # A class may have the name of another set.
+    classes = {f"class {name}" if name in sets else name: images for name, images in data.class_outliers.items()}
+    return {name: images for name, images in (classes | sets).items() if len(images)}
 
 
 def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, scores.Score]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import cae
 from cae.config import Config
-from cae.data import datasets, tfds
+from cae.data import datasets, outlier_sets, tfds
 from cae.errors import UserError
 
 DIGITS = Config(dataset="digits")
@@ -240,3 +240,32 @@ def test_unknown_and_empty_classes_are_refused():
         datasets.open_dataset(Config(dataset="digits", normal_classes="12"))
     with pytest.raises(UserError, match="the train split of digits has no such image"):
         datasets.open_dataset(Config(dataset="digits", normal_classes="-0,-1,-2,-3,-4,-5,-6,-7,-8,-9"))
+
+
+def test_classes_with_commas_in_their_names_are_matched_greedily():
+    digits = datasets.open_dataset(Config(dataset="digits"))
+    dataset = dataclasses.replace(digits, class_names=("a", "a,b", "b", "-c", "d, e", *"56789"))
+    for flag, labels in {
+        "a": [0], "a,b": [1], "a, b": [0, 2], "b,a,b": [1, 2], "-c": [3], "d, e,a": [0, 4],
+        "-a,b": [0, 2, 3, 4, 5, 6, 7, 8, 9], "-b,-a": [1, 3, 4, 5, 6, 7, 8, 9],
+    }.items():  # fmt: skip
+        assert datasets._class_indices(flag, dataset) == labels, flag
+    for flag, unknown in {"a,c": "c", "-a,5": "-a", "-x": "x"}.items():
+        with pytest.raises(UserError, match=f"unknown --normal_classes '{unknown}'"):
+            datasets._class_indices(flag, dataset)
+
+
+def test_normal_classes_of_unlabeled_images_are_refused(folder):
+    with pytest.raises(
+        UserError, match=r"^--normal_classes=cat: folder:.* has no classes; a folder has, if each of its"
+    ):
+        datasets.open_dataset(dataclasses.replace(folder, normal_classes="cat"))
+
+
+@pytest.mark.parametrize("name", ["folder", "folder:", "records", "records:"])
+def test_a_path_is_needed(name):
+    kind = name.removesuffix(":")
+    with pytest.raises(UserError, match=f"^--dataset={name} needs a path: --dataset={kind}:PATH$"):
+        datasets.open_dataset(Config(dataset=name))
+    with pytest.raises(UserError, match=f"^--outlier_datasets={name} needs a path"):
+        outlier_sets.load_outlier_datasets([name], None, (12, 12, 1), 5)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -192,8 +194,22 @@ def test_images_of_a_folder_are_resized(tmp_path, random):
     name = f"folder:{tmp_path}"
     found, skipped = outlier_sets.load_outlier_datasets([name], None, (16, 16, 1), 3)
     assert skipped == {}
-    np.testing.assert_array_equal(found[name], image_folder.read_folder(tmp_path, 16, 16, 1)[0][:3])
+    np.testing.assert_array_equal(found[name], image_folder.load_images(tmp_path, (16, 16, 1), 3)[0])
     assert len(outlier_sets.load_outlier_datasets([name], None, (16, 16, 1), 100)[0][name]) == 5
+
+
+def test_unreadable_files_of_a_folder_are_named(tmp_path):
+    for number in range(3):
+        Image.new("L", (16, 16), 50).save(tmp_path / f"{number}.png")
+    (tmp_path / "bad.png").touch()
+    (found,), (reason,) = (
+        part.values() for part in outlier_sets.load_outlier_datasets([f"folder:{tmp_path}"], None, (16, 16, 1), 9)
+    )
+    assert len(found) == 3 and reason == "1 files that cannot be read: bad.png"
+    outliers = {"hole": lambda max_images: (found[:max_images], ["a\udce9.png"])}
+    dataset = dataclasses.replace(datasets.open_dataset(datasets.Config(dataset="digits")), outliers=outliers)
+    loaded, skipped = outlier_sets.load_class_outliers(dataset, 2)
+    assert len(loaded["hole"]) == 2 and skipped == {"hole": "1 files that cannot be read: a\\udce9.png"}
 
 
 def test_unavailable_data_set_is_skipped_with_the_reason(monkeypatch):

@@ -77,7 +77,7 @@ def test_a_folder_is_converted_in_chunks(folder, always, monkeypatch):
 
 def test_a_folder_without_images_is_refused_and_leaves_nothing(always, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="needs PNG, JPEG or BMP images, and it contains none"):
+    with pytest.raises(UserError, match="needs PNG, JPEG, TIFF, BMP, GIF, WebP or PNM images, and it contains none"):
         datasets.open_dataset(dataclasses.replace(always, dataset=f"folder:{tmp_path / 'empty'}"))
     with pytest.raises(UserError, match="no such folder"):
         datasets.open_dataset(dataclasses.replace(always, dataset=f"folder:{tmp_path / 'missing'}"))

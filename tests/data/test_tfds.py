@@ -1,10 +1,17 @@
+import dataclasses
+import io
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
+from record_sets import assert_equal
 
 from cae.config import Config
-from cae.data import datasets
-from cae.data.tfds import get_builder
+from cae.data import datasets, pixel_range
+from cae.data.outlier_sets import load_outlier_datasets
+from cae.data.pixel_range import find_pixel_max
+from cae.data.tfds import get_builder, read_chunks
 from cae.errors import UserError
 
 
@@ -32,6 +39,34 @@ class MadeUpShapes(tfds.core.GeneratorBasedBuilder):
             yield number, {"picture": np.full((20 + number, 40, 3), value, np.uint8), "kind": number % 2}
 
 
+class MadeUpBits(tfds.core.GeneratorBasedBuilder):
+    """Images of 0 and 1; `later` has a 2 among them, `dark` has 0 and 40, `one_bit` is from files."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("binary", "later", "dark", "one_bit")]
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(12, 12, 1))})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, manager):
+        return {"train": self._examples()}
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+    def _examples(self):
+        images = np.random.default_rng(0).integers(0, 2, (28, 12, 12, 1), np.uint8)
+        images *= 40 if self.builder_config.name == "dark" else 1
+        for number, image in enumerate(images):
+            file = io.BytesIO()
+            Image.fromarray(image[..., 0].astype(bool)).save(file, "PNG")
+            file.seek(0)
+            yield number, {"image": file if self.builder_config.name == "one_bit" else image}
+        if self.builder_config.name == "later":
+            yield 28, {"image": np.full((12, 12, 1), 2, np.uint8)}
+
+
 class MadeUpSound(tfds.core.GeneratorBasedBuilder):
     """No images at all."""
 
@@ -52,6 +87,8 @@ def data_dir(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("tfds"))
     for builder in (MadeUpShapes, MadeUpSound):
         builder(data_dir=folder).download_and_prepare()
+    for kind in MadeUpBits.BUILDER_CONFIGS:
+        MadeUpBits(config=kind, data_dir=folder).download_and_prepare()
     return folder
 
 
@@ -68,6 +105,48 @@ def test_any_prepared_image_data_set_is_opened_by_its_name(data_dir):
 def test_images_of_many_sizes_need_an_image_size(data_dir):
     with pytest.raises(UserError, match="images of many sizes: set --image_size"):
         datasets.open_dataset(Config(dataset="made_up_shapes", data_dir=data_dir))
+
+
+@pytest.mark.parametrize("size", [12, 24])
+def test_images_of_zeros_and_ones_are_scaled_wherever_they_are_read(data_dir, size, always):
+    config = Config(dataset="made_up_bits/binary", data_dir=data_dir, image_size=size)
+    dataset = datasets.open_dataset(config)
+    images = dataset.load("train")[0]
+    assert (images.min(), images.max()) == (0, 255) and 100 < images.mean() < 155
+    assert dataset.info()["pixel_max"] == 1
+    assert dataset.warnings() == [
+        "all values of the first 28 images of made_up_bits are 0 or 1: they are scaled to 255"
+    ]
+    streamed = dataclasses.replace(config, streaming="always", cache_dir=always.cache_dir)
+    assert_equal(datasets.open_dataset(streamed), dataset)
+    (found,), _ = (part.values() for part in load_outlier_datasets([config.dataset], data_dir, (size, size, 1), 5))
+    assert found.max() == 255
+
+
+def test_values_of_other_ranges_are_not_scaled(data_dir):
+    dataset = datasets.open_dataset(Config(dataset="made_up_bits/dark", data_dir=data_dir))
+    assert dataset.load("test")[0].max() == 40 and dataset.info()["pixel_max"] == 255
+    assert "no value of the first 28 images of made_up_bits is above 40 of 255" in dataset.warnings()[0]
+    for name in ("made_up_shapes", "made_up_bits/one_bit"):
+        bright = datasets.open_dataset(Config(dataset=name, data_dir=data_dir, image_size=16))
+        assert bright.warnings() == [] and bright.info()["pixel_max"] == 255 == bright.load("train")[0].max()
+    builder = get_builder("made_up_bits/later", data_dir)
+    assert find_pixel_max(builder, "image")[0] == 255
+    with pytest.raises(
+        UserError, match=r"--dataset=made_up_bits has the value 2 in train, and only 0 and 1 in its first"
+    ):
+        [*read_chunks(builder, "train", (12, 12, 1), pixel_max=1)]
+
+
+def test_looking_at_values_leaves_devices_uninitialized_and_damage_to_the_reader(data_dir, tmp_path, monkeypatch):
+    builder = get_builder("made_up_bits/binary", data_dir)
+    monkeypatch.setattr(builder, "as_dataset", lambda *_, **__: pytest.fail("initialized TensorFlow"))
+    assert len([*pixel_range._inspect_images(builder, "image", "train")]) == 28
+    (path,) = builder.info.splits["train"].filepaths
+    truncated = tmp_path / "truncated"
+    truncated.write_bytes(path.read_bytes()[:40])
+    monkeypatch.setattr(pixel_range, "_read_records", lambda path, read=pixel_range._read_records: read(truncated))
+    assert find_pixel_max(builder, "image") == (255, ())
 
 
 def test_a_set_without_images_is_refused(data_dir):

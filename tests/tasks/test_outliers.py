@@ -81,6 +81,16 @@ def test_every_set_of_outliers_is_evaluated_with_every_score(section):
     json.dumps(results)
 
 
+def test_classes_that_train_lacks_are_sets_of_their_own(context, images):
+    classes = {"hole": images["test"][:6], "black": images["test"][:4], "empty": images["test"][:0]}
+    section = evaluate(context, class_outliers=classes)
+    counts = {name: row["num_images"] for name, row in section.results["sets"].items()}
+    assert counts["hole"] == 6 and counts["class black"] == 4 and counts["black"] == 1 and "empty" not in counts
+    assert {"hole", "class black"} <= {row["set"] for row in section.tables["outliers_scores"]}
+    # They do not fit thresholds.
+    assert section.tables["outliers_thresholds"] == outliers.run(context).tables["outliers_thresholds"]
+
+
 def test_the_headline_names_the_worst_set_and_skipped_sets(section):
     worst_set = min(section.results["sets"], key=lambda name: section.results["sets"][name]["auroc"])
     assert section.results["worst_set"] == worst_set and f"worst of 13 sets: {worst_set}" in section.headline
