@@ -26,7 +26,8 @@ _MACHINE_ERRNOS = {
 
 def run(main: Callable[[], int | None]) -> None:
     """Parses the command line, calls `main`, and exits with the exit code that `call` would return."""
-    name = Path(sys.argv[0]).name
+    spec = sys.modules["__main__"].__spec__  # Of 'python -m cae.predict', for example.
+    name = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # File names may hold bytes that are not UTF-8.
     app.run(lambda _: _exit_code(name, main), flags_parser=lambda argv: _parse(name, argv))
