@@ -15,7 +15,7 @@ from cae.predict import anomaly_maps
 from cae.predict.predictor import Predictor, to_file_error
 from cae.predict.preprocess import Preprocessed
 from cae.predict.writers import PredictionWriter
-from cae.report.anomaly_maps import add_legend, enlarge, enlarged_overlay
+from cae.report.anomaly_maps import add_legend, draw_cells
 from cae.report.figures import captioned_grid
 from cae.run import Run
 from cae.tasks.context import build_outlier_data
@@ -118,7 +118,10 @@ class OutlierPredictor(Predictor):
         if self._batch:
             self._score_batch()
         rows, detector = self.writer.rows, self._detector
-        shown = [(name, _caption(rows[name]), _beside_map(*shown)) for name, shown in self._shown.items()]
+        shown = [
+            (name, _caption(rows[name]), np.concatenate(draw_cells(image / 255, anomaly_map), axis=1))
+            for name, (image, anomaly_map) in self._shown.items()
+        ]
         discoveries = thresholds.discoveries(np.array([row["p_value"] for row in rows.values()]), self._fdr)
         for row, is_discovery in zip(rows.values(), discoveries.tolist()):
             row |= {"score": f"{row['score']:.6g}", "p_value": f"{row['p_value']:.6g}", "is_discovery": is_discovery}
@@ -132,11 +135,6 @@ class OutlierPredictor(Predictor):
 
 def _caption(row: dict[str, object]) -> str:
     return f"{'inlier' if row['is_inlier'] else 'outlier'}, p {row['p_value']:.2g}"
-
-
-def _beside_map(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
-    """Returns an image, uint8 `[height, width, channels]`, and to the right of it the same with its anomaly map."""
-    return np.concatenate([enlarge(image / 255), enlarged_overlay(image / 255, anomaly_map)], axis=1)
 
 
 def _draw_sheet(shown: list[tuple[str, str, np.ndarray]]) -> Figure:

@@ -5,8 +5,10 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy import ndimage
 
+from cae.data.arrays import to_pil
 from cae.data.resizing import undo_resize_with_pad
 from cae.report.figures import ERROR_COLORMAP
 
@@ -20,7 +22,7 @@ OUTLINE_COLOR = (0.0, 1.0, 1.0)
 """Of the line around what exceeds 1; it is neither gray nor a color of the heat."""
 
 CELL_PIXELS = 112
-"""Of an image beside its map in a figure, about: lines are one pixel wide."""
+"""The longer side of an image beside its map in a figure, about: outlines are one pixel wide."""
 
 
 def overlay(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
@@ -28,31 +30,36 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
 
     Args:
       image: [height, width, 1 or 3] in 0..1.
-      anomaly_map: [height, width], 0 or more.
+      anomaly_map: float32 [height, width], 0 or more.
 
     Returns:
-      float [height, width, 3] in 0..1.
+      float32 [height, width, 3] in 0..1.
     """
     opacity = OPACITY * ((anomaly_map - MIN_VALUE) / (1 - MIN_VALUE)).clip(0, 1)[..., None]
-    heat = matplotlib.colormaps[ERROR_COLORMAP](anomaly_map / MAX_VALUE)[..., :3]
-    picture = (1 - opacity) * image.mean(axis=-1, keepdims=True) + opacity * heat
+    heat = matplotlib.colormaps[ERROR_COLORMAP](anomaly_map / MAX_VALUE)[..., :3].astype(np.float32)
+    picture = (1 - opacity) * image.mean(axis=-1, keepdims=True, dtype=np.float32) + opacity * heat
     exceeds = anomaly_map > 1
     picture[exceeds & ~ndimage.binary_erosion(exceeds)] = OUTLINE_COLOR
     return picture
 
 
-def enlarge(image: np.ndarray) -> np.ndarray:
-    """Returns an image [height, width, 1 or 3], enlarged by a whole number, in three channels."""
-    factor = max(1, CELL_PIXELS // max(image.shape[:2]))
-    enlarged = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    return np.broadcast_to(enlarged, (*enlarged.shape[:2], 3))
+def resize_to_cell(image: np.ndarray) -> np.ndarray:
+    """Returns an image [height, width, 1 or 3] in 0..1 as [height, width, 3] of about `CELL_PIXELS`.
+
+    It is enlarged by a whole number, or shrunk.
+    """
+    height, width, _ = image.shape
+    scale = CELL_PIXELS / max(height, width)
+    scale = int(scale) if scale > 1 else scale
+    size = [max(1, round(side * scale)) for side in (width, height)]
+    pixels = to_pil((255 * image).round().astype(np.uint8)).convert("RGB").resize(size, Image.Resampling.BOX)
+    return np.asarray(pixels, np.float32) / 255
 
 
-def enlarged_overlay(image: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:
-    """Returns the `overlay` of an image, enlarged as `enlarge` does."""
-    enlarged = enlarge(image)
-    height, width = enlarged.shape[:2]
-    return overlay(enlarged, undo_resize_with_pad(anomaly_map, image.shape[1::-1], (width, height)))
+def draw_cells(image: np.ndarray, anomaly_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image [height, width, 1 or 3] in 0..1, and its `overlay`, both as `resize_to_cell` returns them."""
+    cell = resize_to_cell(image)
+    return cell, overlay(cell, undo_resize_with_pad(anomaly_map, image.shape[1::-1], cell.shape[1::-1]))
 
 
 def add_legend(figure: Figure) -> None:

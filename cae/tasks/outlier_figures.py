@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from cae.outliers.anomaly_map import PIXEL_ALPHA
 from cae.outliers.detector import Detector
 from cae.outliers.thresholds import binary_labels_and_scores
-from cae.report.anomaly_maps import add_legend, enlarge, enlarged_overlay
+from cae.report.anomaly_maps import add_legend, draw_cells, resize_to_cell
 from cae.report.charts import rate_curves, score_histograms
 from cae.report.figures import image_table
 
@@ -113,11 +113,11 @@ def _make_cells(detector: Detector, images: np.ndarray) -> Sequence[np.ndarray]:
     """Returns the cells of images, uint8 [n, height, width, channels]: each image, its reconstruction, its map."""
     outputs = np.concatenate([batch.output for batch in detector.forward_batches(images)]).clip(0, 1)
     maps = detector.anomaly_map(images)
-    cells = [
-        (enlarge(image), enlarge(output), enlarged_overlay(image, anomaly_map))
-        for image, output, anomaly_map in zip(images / 255, outputs, maps)
-    ]
-    return [cell for row in cells for cell in row]
+    cells = []
+    for image, output, anomaly_map in zip(images / 255, outputs, maps):
+        cell, overlay = draw_cells(image, anomaly_map)
+        cells += [cell, resize_to_cell(output), overlay]
+    return cells
 
 
 def _short_name(name: str) -> str:

@@ -133,7 +133,8 @@ def test_pictures_show_where_an_image_is_anomalous(predict, folder, detector, tm
     with Image.open(pictures / "sub/wide.png.png") as picture:
         outlined = (np.asarray(picture) == np.array([0, 255, 255])).all(axis=-1)
     assert outlined.shape == (120, 240) and float(rows["sub/wide.png"]["max_anomaly"]) > 1
-    assert outlined[40:, 160:].any() and not outlined[:40].any() and not outlined[:, :160].any()
+    places = np.argwhere(outlined)
+    assert (places.min(axis=0) >= [40, 160]).all() and (places.max(axis=0) >= [100, 230]).all()
     # A black image is reconstructed exactly.
     assert rows["sub/wide.bmp"]["max_anomaly"] == "0" and rows["a.png"]["max_anomaly"] == ""
     image = np.asarray(Image.open(folder / "noise.png"))[None]

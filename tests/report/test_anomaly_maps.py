@@ -9,30 +9,38 @@ from cae.report.anomaly_maps import OPACITY, OUTLINE_COLOR
 
 def test_an_overlay_is_transparent_for_small_values_and_outlined_above_one():
     image = np.full((7, 9, 3), [0.1, 0.2, 0.6])
-    anomaly_map = np.full((7, 9), 0.5)
+    anomaly_map = np.full((7, 9), 0.5, np.float32)
     anomaly_map[1:4, 1:4] = 3.0  # Eight pixels around one.
     anomaly_map[6, 8] = 1.0
     anomaly_map[6, 6] = 0.75
     picture = anomaly_maps.overlay(image, anomaly_map)
-    heat = matplotlib.colormaps["magma"]
     assert (picture == OUTLINE_COLOR).all(axis=-1).sum() == 8
     np.testing.assert_array_equal(picture[1:4, 1], np.tile(OUTLINE_COLOR, (3, 1)))
-    np.testing.assert_allclose(picture[2, 2], 0.3 * (1 - OPACITY) + OPACITY * np.array(heat(1.0)[:3]))
-    np.testing.assert_allclose(picture[6, 8], 0.3 * (1 - OPACITY) + OPACITY * np.array(heat(0.5)[:3]))
-    np.testing.assert_allclose(picture[6, 6], 0.3 * (1 - OPACITY / 2) + OPACITY / 2 * np.array(heat(0.375)[:3]))
-    np.testing.assert_allclose(picture[5], 0.3)
+    np.testing.assert_allclose(picture[5], 0.3, rtol=1e-6)
+    for place, value, opacity in (((2, 2), 2.0, OPACITY), ((6, 8), 1.0, OPACITY), ((6, 6), 0.75, OPACITY / 2)):
+        heat = np.array(matplotlib.colormaps["magma"](value / 2)[:3])
+        np.testing.assert_allclose(picture[place], 0.3 * (1 - opacity) + opacity * heat, rtol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_enlarged_images_and_overlays_have_the_same_places(channels, random):
-    image, anomaly_map = random.random((28, 14, channels)), np.zeros((28, 14), np.float32)
+    image, anomaly_map = random.integers(0, 256, (28, 14, channels)) / 255, np.zeros((28, 14), np.float32)
     anomaly_map[7, 10] = 2
-    enlarged, overlay = anomaly_maps.enlarge(image), anomaly_maps.enlarged_overlay(image, anomaly_map)
-    assert enlarged.shape == overlay.shape == (112, 56, 3)
-    np.testing.assert_array_equal(enlarged[::4, ::4], np.broadcast_to(image, (28, 14, 3)))
+    cell, overlay = anomaly_maps.draw_cells(image, anomaly_map)
+    assert cell.shape == overlay.shape == (112, 56, 3)
+    for offset in (0, 3):
+        np.testing.assert_allclose(cell[offset::4, offset::4], np.broadcast_to(image, (28, 14, 3)), rtol=1e-6)
     rows, columns = np.nonzero((overlay == OUTLINE_COLOR).all(axis=-1))
     assert {*rows // 4} == {7} and {*columns // 4} == {10}
-    assert anomaly_maps.enlarge(np.zeros((300, 200, 1))).shape == (300, 200, 3)
+
+
+def test_large_images_are_shrunk_and_small_anomalies_still_outlined():
+    image, anomaly_map = np.full((560, 280, 1), 0.2), np.zeros((560, 280), np.float32)
+    anomaly_map[100:120, 200:220] = 9
+    cell, overlay = anomaly_maps.draw_cells(image, anomaly_map)
+    assert cell.shape == (112, 56, 3) and np.allclose(cell, 51 / 255)
+    rows, columns = np.nonzero((overlay == OUTLINE_COLOR).all(axis=-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((20, 23, 40, 43), abs=1)
 
 
 def test_the_legend_shows_the_values_of_the_colors():
