@@ -69,6 +69,12 @@ class DecodedImage:
         """(height, width) in pixels."""
         return self.channels.shape[:2]
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the upright image."""
+        height, width = self.size
+        return (height, width) if 5 <= self.orientation <= 8 else (width, height)
+
     def to_float(self, channel: int) -> np.ndarray:
         """Returns a channel in 0..1, where 1 is bright, float32 [height, width]."""
         span = (self.white - self.black) or 1.0

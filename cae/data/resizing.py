@@ -29,6 +29,34 @@ def resize_with_pad(image: Image.Image, height: int, width: int, channels: int) 
     return np.asarray(image, np.uint8).reshape(height, width, channels)
 
 
+def content_box(size: tuple[int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """Returns where `resize_with_pad` puts an image of a size (width, height): left, top, right and bottom."""
+    content_width, content_height = width, height
+    if size[0] / size[1] > width / height:
+        content_height = round(size[1] / size[0] * width)
+    else:
+        content_width = round(size[0] / size[1] * height)
+    left, top = round((width - content_width) / 2), round((height - content_height) / 2)
+    return left, top, left + content_width, top + content_height
+
+
+def undo_resize_with_pad(
+    values: np.ndarray, original_size: tuple[int, int], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Returns values of the pixels of a resized image, such as a map of it, at the places of the original's pixels.
+
+    Args:
+      values: float32 [height, width], of an image as `resize_with_pad` returns it.
+      original_size: Width and height of the original.
+      size: Width and height of the result, if it is to be smaller or larger than the original.
+
+    Returns:
+      float32 [height, width] of the result, interpolated bilinearly.
+    """
+    box = content_box(original_size, *values.shape)
+    return np.asarray(Image.fromarray(values).resize(size or original_size, Image.Resampling.BILINEAR, box=box))
+
+
 def read_resized(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Reads an image file of any kind that `read_image` reads.
 

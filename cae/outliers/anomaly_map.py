@@ -1,4 +1,4 @@
-"""Where an image is anomalous: the smoothed squared error of its reconstruction."""
+"""Where an image is anomalous: the smoothed absolute error of its reconstruction."""
 
 import math
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ TRUNCATE = 3.0
 
 
 def smoothed_error(images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Returns the squared error of each pixel, mean over channels, averaged in a Gaussian window around it.
+    """Returns the absolute error of each pixel, mean over channels, averaged in a Gaussian window around it.
 
     Edges of a reconstruction are rarely exact: single pixels have large errors in normal images, too, and few of them
-    are neighbors.
+    are neighbors. Squares would give these more weight.
 
     Args:
       images: float32 [batch, height, width, channels] in 0..1; height and width must be known.
@@ -29,9 +29,15 @@ def smoothed_error(images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     Returns:
       float32 [batch, height, width].
     """
-    errors = tf.reduce_mean(tf.math.squared_difference(images, outputs), axis=-1, keepdims=True)
-    for axis, side in enumerate(images.shape[1:3]):
-        window = _window(min(images.shape[1:3]), side)
+    return smooth(tf.reduce_mean(tf.abs(images - outputs), axis=-1))
+
+
+def smooth(errors: tf.Tensor) -> tf.Tensor:
+    """Returns errors [batch, height, width], averaged in a Gaussian window around each pixel."""
+    height, width = errors.shape[1:]
+    errors = errors[..., None]
+    for axis, side in enumerate((height, width)):
+        window = _window(min(height, width), side)
         radius = len(window) // 2
         paddings = [[0, 0]] * 4
         paddings[1 + axis] = [radius, radius]

@@ -127,14 +127,25 @@ class Detector:
     def anomaly_map(self, images: np.ndarray) -> np.ndarray:
         """Returns where images are anomalous, float32 [n, height, width]: 0 or more, and larger where they are.
 
-        A map is the smoothed squared error of the reconstruction, scaled so that `PIXEL_ALPHA`, a hundredth, of the
+        A map is the smoothed absolute error of the reconstruction, scaled so that `PIXEL_ALPHA`, a hundredth, of the
         pixels of calibration images exceed 1.
 
         Raises:
           ValueError: As `scores`.
         """
         batches = self.forward_batches(check_images(images, self.image_shape))
-        maps = [smoothed_error(outputs.image, outputs.output).numpy() for outputs in batches]
+        return self._concatenate_maps([smoothed_error(outputs.image, outputs.output).numpy() for outputs in batches])
+
+    def scores_and_maps(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `scores` and `anomaly_map` return, from one pass through the model."""
+        scores, maps = [np.zeros(0)], []
+        for outputs in self.forward_batches(check_images(images, self.image_shape)):
+            scores.append(self.score(outputs))
+            maps.append(smoothed_error(outputs.image, outputs.output).numpy())
+        return np.concatenate(scores), self._concatenate_maps(maps)
+
+    def _concatenate_maps(self, maps: list[np.ndarray]) -> np.ndarray:
+        """Returns the maps of batches, scaled."""
         return np.concatenate([np.zeros([0, *self.image_shape[:2]], np.float32), *maps]) / self.pixel_threshold
 
     def with_alpha(self, alpha: float | None) -> Detector:

@@ -6,7 +6,8 @@ what --tasks selects, by default all that the model allows:
   denoise       denoised/NAME in the size, format and mode of each image; denoised.csv; denoised_sheet.png
   reconstruct   reconstruct/index.html; reconstruct.csv beside it has the latent vectors
   interpolate   interpolate/index.html, for 2 to 12 images
-  outliers      outliers.csv with is_inlier and is_discovery, among others; outliers_sheet.png
+  outliers      outliers.csv with is_inlier and is_discovery, among others; outliers_sheet.png; anomaly_maps/NAME.png,
+                where each image is anomalous
 
 For the last three tasks, images are converted to the shape of the training images first. A file that cannot be
 processed is listed, and the exit code is then 3.

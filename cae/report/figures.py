@@ -135,9 +135,11 @@ def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Figure
 
 
 def captioned_grid(images: Sequence[tuple[str, str, np.ndarray]]) -> Figure:
-    """Draws images `[height, width, 1 or 3]` in 0..1, each under a name and a caption of one line."""
+    """Draws images `[height, width, 1 or 3]` in 0..1, each under a name and a caption of one line; wide ones wider."""
     captioned = [(f"{printable(name)}\n{caption}", image) for name, caption, image in images]
-    return _wrapped_grid(captioned, num_columns=min(6, len(images)), size=(1.6, 1.9), max_characters=20)
+    height, width = images[0][2].shape[:2]
+    num_columns, size, max_characters = (6, (1.6, 1.9), 20) if width < 1.5 * height else (5, (2.2, 1.4), 28)
+    return _wrapped_grid(captioned, min(num_columns, len(images)), size, max_characters)
 
 
 def _wrapped_grid(

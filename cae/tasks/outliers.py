@@ -3,27 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cae.data import outlier_sets
 from cae.outliers import scores
 from cae.outliers.detector import Detector
 from cae.outliers.thresholds import Threshold, binary_labels_and_scores, get_threshold_method
-from cae.report.charts import rate_curves, score_histograms
-from cae.report.figures import image_table
 from cae.report.report import Row, Section
 from cae.tasks.context import EvalContext, OutlierEvalData, evenly_spaced
+from cae.tasks.outlier_figures import SetScores, make_figures
 from cae.tasks.threshold_evaluation import NUM_SPLITS, describe_threshold, make_guarantee_rows, make_threshold_rows
-
-NUM_EXTREMES = 4
-"""How many of the hardest and of the easiest outliers of a set a figure shows."""
 
 HELD_OUT_CLASSES = "held_out_classes"
 """The set of test images of the classes that the model was not trained on."""
-
-SetScores = Mapping[str, np.ndarray]
-"""The scores of each set of outliers, `[n]` by name."""
 
 CAPTIONS = {
     "outliers": (
@@ -64,7 +56,7 @@ def run(context: EvalContext) -> Section:
         title="Outlier detection",
         headline=_make_headline(data, results, len(test_images)),
         results=results,
-        figures=_make_figures(detector, sets, detector_inliers, detector_outliers),
+        figures=make_figures(detector, test_images, sets, detector_inliers, detector_outliers),
         tables={
             "outliers": rows,
             "outliers_scores": _score_rows(results["scores"]),
@@ -195,47 +187,3 @@ def _warning_rows(aurocs: Mapping[str, Mapping[str, float]]) -> list[Row]:
         for name, value in by_set.items()
         if value < 0.5
     ]
-
-
-def _make_figures(
-    detector: Detector, sets: Mapping[str, np.ndarray], inliers: np.ndarray, outliers: SetScores
-) -> dict[str, tuple[str, Figure]]:
-    several = {_short_name(name): values for name, values in outliers.items() if len(values) > 1}
-    limits = [detector.threshold.low, detector.threshold.high]
-    return {
-        "outliers": ("The hardest and the easiest outliers of each set, by the score", _draw_extremes(sets, outliers)),
-        "outliers_scores": (
-            f"The score {detector.score_name} of test images (blue) and of each set (red), and the threshold",
-            score_histograms(inliers, several, limits, detector.score_name),
-        ),
-        "outliers_curves": ("ROC and precision-recall curves", _draw_curves(inliers, several)),
-    }
-
-
-def _draw_extremes(sets: Mapping[str, np.ndarray], outliers: SetScores) -> Figure:
-    """Draws the images of each set with the smallest scores, hardest first, and with the largest, easiest first."""
-    rows = {}
-    for name, images in sets.items():
-        order = np.argsort(outliers[name], kind="stable")
-        count = min(NUM_EXTREMES, len(order) // 2) if len(order) > 1 else 1
-        missing = [None] * (NUM_EXTREMES - count)
-        hardest, easiest = ([images[index] / 255 for index in indices[:count]] for indices in (order, order[::-1]))
-        rows[_short_name(name)] = [*hardest, *missing, *(easiest if len(order) > 1 else [None]), *missing]
-    columns = [f"{kind}\n{number + 1}" for kind in ("hard", "easy") for number in range(NUM_EXTREMES)]
-    return image_table(rows, columns, cell_inches=0.95)
-
-
-def _draw_curves(inliers: np.ndarray, outliers: SetScores) -> Figure:
-    """Draws the ROC curve and the precision-recall curve of each set."""
-    roc, precision_recall = {}, {}
-    for name, values in outliers.items():
-        labels_and_scores = binary_labels_and_scores(inliers, values)
-        fpr, tpr, _ = roc_curve(*labels_and_scores)
-        precision, recall, _ = precision_recall_curve(*labels_and_scores)
-        roc[name], precision_recall[name] = np.stack([fpr, tpr], axis=1), np.stack([recall, precision], axis=1)
-    return rate_curves({("FPR", "TPR"): roc, ("recall", "precision"): precision_recall})
-
-
-def _short_name(name: str) -> str:
-    """Returns the last folder of a 'folder:PATH', any other name as it is."""
-    return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith("folder:") else name

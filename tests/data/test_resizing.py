@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cae.data import resizing
 
@@ -54,3 +54,26 @@ def test_background_is_the_median_of_the_borders(random):
     # Whatever is inside, and in one image of five.
     images[:4, [0, -1]] = images[:4, :, [0, -1]] = 51
     assert resizing.border_background(images) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (64, 32), (31, 50), (100, 99), (7, 3), (400, 11), (9, 10)])
+@pytest.mark.parametrize("height, width", [(28, 28), (12, 20)])
+def test_the_box_of_the_content_is_where_the_image_is_put(size, height, width):
+    padded = ImageOps.pad(Image.new("L", size, 255), (width, height), Image.Resampling.LANCZOS, color=0)
+    assert resizing.content_box(size, height, width) == padded.getbbox()
+
+
+@pytest.mark.parametrize("size", [(96, 32), (32, 96)])
+@pytest.mark.parametrize("resized", [None, 0.5, 2])
+def test_a_bright_dot_in_a_corner_is_found_there_after_resizing(size, resized):
+    original = Image.new("L", size, 10)
+    original.paste(255, (size[0] - 8, size[1] - 8, *size))
+    size_found = None if resized is None else (int(size[0] * resized), int(size[1] * resized))
+    values = resize(original, side=24)[..., 0].astype(np.float32)  # 24x8 pixels and padding; the dot is 2x2.
+    found = resizing.undo_resize_with_pad(values, size, size_found)
+    width, height = size_found or size
+    assert found.shape == (height, width)
+    rows, columns = np.nonzero(found > 128)
+    dot = 8 * width / size[0]
+    assert rows.max() == height - 1 and columns.max() == width - 1
+    assert abs(height - rows.min() - dot) <= dot / 4 and abs(width - columns.min() - dot) <= dot / 4

@@ -10,7 +10,7 @@ from cae.outliers import anomaly_map
 def test_the_error_is_smoothed_by_a_gaussian_window(shape, random):
     images, outputs = random.random((2, 2, *shape, 3)).astype(np.float32)
     sigma = max(1.5, min(shape) / 64)
-    error = np.square(images - outputs).mean(axis=-1)
+    error = np.abs(images - outputs).mean(axis=-1)
     radius = min(int(np.ceil(3 * sigma)), *shape)
     expected = ndimage.gaussian_filter(error, (0, sigma, sigma), radius=(0, radius, radius), mode="reflect")
     result = anomaly_map.smoothed_error(tf.constant(images), tf.constant(outputs))

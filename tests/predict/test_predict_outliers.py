@@ -55,7 +55,7 @@ def test_images_are_scored_as_the_detector_scores_them(predict, folder, detector
     assert rows[3]["status"] == "skipped: not an image" and rows[3]["score"] == ""
     assert rows[4]["is_inlier"] == "False" and float(rows[4]["p_value"]) == pytest.approx(1 / 101, rel=1e-4)
     assert skipped == {"a.png": "not an image"}
-    assert lines[0] == f"3 of 4 images are inliers, by the {detector}" and len(lines) == 2
+    assert lines[0] == f"3 of 4 images are inliers, by the {detector}" and len(lines) == 3
 
 
 def test_batches_do_not_change_the_table(predict, folder, monkeypatch):
@@ -68,15 +68,15 @@ def test_batches_do_not_change_the_table(predict, folder, monkeypatch):
 
 
 def test_an_image_that_cannot_be_scored_is_skipped_and_not_its_batch(predict, folder, monkeypatch):
-    scores = Detector.scores
+    scores_and_maps = Detector.scores_and_maps
 
     def fail_for_noise(detector, images):
         if images[:, 0].any():  # The squares do not touch the border.
             raise FloatingPointError("no score")
-        return scores(detector, images)
+        return scores_and_maps(detector, images)
 
     before, _, _ = predict(folder)
-    monkeypatch.setattr(Detector, "scores", fail_for_noise)
+    monkeypatch.setattr(Detector, "scores_and_maps", fail_for_noise)
     rows, lines, _ = predict(folder)
     assert rows[4]["status"] == "skipped: cannot be processed: FloatingPointError: no score"
     assert [row["file"] for row in rows] == [row["file"] for row in before] and "of 3 images are inliers" in lines[0]
@@ -117,3 +117,25 @@ def test_unreadable_files_leave_a_table_and_no_contact_sheet(predict, tmp_path):
     rows, lines, _ = predict(tmp_path / "only")
     assert len(rows) == 1 and lines[0].startswith("0 of 0 images are inliers")
     assert not (tmp_path / "out/outliers_sheet.png").exists()
+
+
+def test_pictures_show_where_an_image_is_anomalous(predict, folder, detector, tmp_path):
+    wide = np.zeros((24, 48), np.uint8)
+    wide[8:, 32:] = 255  # In the size of the model, 12x6 pixels and padding, a square of 4x4.
+    (folder / "sub").mkdir()
+    Image.fromarray(wide).save(folder / "sub/wide.png")
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(folder / "sub/wide.bmp")
+    rows = {row["file"]: row for row in predict(folder)[0]}
+    pictures = tmp_path / "out/anomaly_maps"
+    assert {f"{path.relative_to(pictures)}" for path in pictures.rglob("*.png")} == {
+        f"{name}.png" for name, row in rows.items() if row["status"] == "ok"
+    }
+    with Image.open(pictures / "sub/wide.png.png") as picture:
+        outlined = (np.asarray(picture) == np.array([0, 255, 255])).all(axis=-1)
+    assert outlined.shape == (120, 240) and float(rows["sub/wide.png"]["max_anomaly"]) > 1
+    places = np.argwhere(outlined)
+    assert (places.min(axis=0) >= [40, 160]).all() and (places.max(axis=0) >= [100, 230]).all()
+    # A black image is reconstructed exactly.
+    assert rows["sub/wide.bmp"]["max_anomaly"] == "0" and rows["a.png"]["max_anomaly"] == ""
+    image = np.asarray(Image.open(folder / "noise.png"))[None]
+    assert float(rows["noise.png"]["max_anomaly"]) == pytest.approx(detector.anomaly_map(image).max(), rel=1e-4)

@@ -11,7 +11,7 @@ from cae.errors import UserError
 from cae.outliers import scores
 from cae.outliers.detector import Detector
 from cae.outliers.thresholds import Threshold
-from cae.tasks import outliers, threshold_evaluation
+from cae.tasks import outlier_figures, outliers, threshold_evaluation
 from cae.tasks.context import OutlierEvalData
 
 OOD_DATASET = "folder:some/squares"
@@ -201,5 +201,21 @@ def test_synthetic_outliers_are_made_from_evenly_spaced_test_images(context, ima
 
 
 def test_all_figures_and_tables_exist(section):
-    assert section.figures.keys() == {"outliers", "outliers_scores", "outliers_curves"}
+    assert section.figures.keys() == {"outliers", "outliers_maps", "outliers_scores", "outliers_curves"}
     assert section.visible_tables.keys() <= section.tables.keys()
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [([5, 1, 4, 2, 3, 6], [4, 2, 1, 3]), ([7, 5, 6], [1, 2, 1, 2]), ([2, 1], [1, 0, 1, 0]), ([3], [0, 0, 0, 0])],
+)
+def test_typical_and_hard_examples_are_found_in_the_order_of_the_scores(values, expected):
+    assert outlier_figures.select_examples(np.array(values, float)).tolist() == expected
+
+
+def test_maps_of_the_test_images_and_of_every_set_with_several_images_are_drawn(section):
+    caption, figure = section.figures["outliers_maps"]
+    labels = [each.get_text() for each in figure.axes[0].get_yticklabels()]
+    sets = [name for name in outlier_sets.OUTLIERS if name not in ("black", "gray", "white")]
+    assert labels == ["test images", "held_out_classes", "squares", *sets] and "1% of the pixels" in caption
+    assert len(figure.axes[0].get_xticks()) == 12 and len(figure.axes) == 2
