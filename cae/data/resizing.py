@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from cae.data.arrays import border_pixels
 from cae.data.image_io import read_image
@@ -25,7 +25,10 @@ def resize_with_pad(image: Image.Image, height: int, width: int, channels: int) 
     if image.size != (width, height):
         values = np.asarray(image).reshape(image.height, image.width, channels)
         color = tuple(np.median(border_pixels(values), axis=0).astype(int).tolist())
-        image = ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color=color)
+        left, top, right, bottom = content_box(image.size, height, width)
+        content = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+        image = Image.new(image.mode, (width, height), color)
+        image.paste(content, (left, top))
     return np.asarray(image, np.uint8).reshape(height, width, channels)
 
 
@@ -33,9 +36,9 @@ def content_box(size: tuple[int, int], height: int, width: int) -> tuple[int, in
     """Returns where `resize_with_pad` puts an image of a size (width, height): left, top, right and bottom."""
     content_width, content_height = width, height
     if size[0] / size[1] > width / height:
-        content_height = round(size[1] / size[0] * width)
+        content_height = max(1, round(size[1] / size[0] * width))
     else:
-        content_width = round(size[0] / size[1] * height)
+        content_width = max(1, round(size[0] / size[1] * height))
     left, top = round((width - content_width) / 2), round((height - content_height) / 2)
     return left, top, left + content_width, top + content_height
 

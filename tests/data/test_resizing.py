@@ -77,3 +77,17 @@ def test_a_bright_dot_in_a_corner_is_found_there_after_resizing(size, resized):
     dot = 8 * width / size[0]
     assert rows.max() == height - 1 and columns.max() == width - 1
     assert abs(height - rows.min() - dot) <= dot / 4 and abs(width - columns.min() - dot) <= dot / 4
+
+
+@pytest.mark.parametrize("size", [(1000, 1), (1, 1000), (37, 20), (20, 37), (100, 3)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_images_of_any_aspect_ratio_are_resized_as_pillow_does(size, mode, random):
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    image = Image.fromarray(random.integers(0, 256, shape, np.uint8))
+    result = resize(image, channels=len(image.getbands()))
+    if min(size) / max(size) > 1 / 32:  # Pillow rounds smaller sides to 0.
+        edges = resizing.border_pixels(np.asarray(image).reshape(size[1], size[0], -1))
+        color = tuple(np.median(edges, axis=0).astype(int).tolist())
+        expected = ImageOps.pad(image, (16, 16), Image.Resampling.LANCZOS, color=color)
+        np.testing.assert_array_equal(result, np.asarray(expected).reshape(result.shape))
+    assert result.std() > 0
