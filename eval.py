@@ -32,9 +32,8 @@ def main() -> int:
     selected, comparison_folders = task_flags.check_eval_flags(values)
 
     runtime.import_tensorflow()
-    # Before the run itself, since the last model that is built sets Keras' dtype policy.
-    comparison_runs = {name: run_lib.Run.load(folder) for name, folder in comparison_folders.items()}
     run = run_lib.Run.load(workdir)
+    comparison_runs = {name: run_lib.Run.load(folder) for name, folder in comparison_folders.items()}
     dataset = run.open_dataset(**task_flags.dataset_location(values))
     for line in dataset.truncation_warnings():
         cli.print_line(line)

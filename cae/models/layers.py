@@ -60,7 +60,10 @@ def pad_to_multiple(images: tf.Tensor, multiple: int, mode: str = "CONSTANT") ->
       multiple: What height and width become multiples of.
       mode: That of `tf.pad`; CONSTANT pads with black.
     """
-    return tf.pad(images, [[0, 0], *(_padding(size, multiple) for size in spatial_shape(images)), [0, 0]], mode)
+    paddings = [[0, 0], *(_padding(size, multiple) for size in spatial_shape(images)), [0, 0]]
+    if mode == "SYMMETRIC" and any(images.shape[axis] is None or images.shape[axis] < multiple // 2 for axis in (1, 2)):
+        return _reflect(_reflect(images, 1, paddings[1]), 2, paddings[2])
+    return tf.pad(images, paddings, mode)
 
 
 def crop_from_multiple(images: tf.Tensor, height: int, width: int, multiple: int) -> tf.Tensor:
@@ -84,6 +87,13 @@ def spatial_shape(images: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
     """Returns height and width of images [batch, height, width, channels]: integers where known, else tensors."""
     static, dynamic = images.shape, tf.shape(images)
     return tuple(dynamic[axis] if static[axis] is None else static[axis] for axis in (1, 2))
+
+
+def _reflect(images: tf.Tensor, axis: int, padding: list[int | tf.Tensor]) -> tf.Tensor:
+    """Pads an axis symmetrically; `tf.pad` can't reflect more than there is, which very small images need."""
+    size = spatial_shape(images)[axis - 1]
+    positions = tf.range(-padding[0], size + padding[1]) % (2 * size)
+    return tf.gather(images, tf.minimum(positions, 2 * size - 1 - positions), axis=axis)
 
 
 def _padding(size: int | tf.Tensor, multiple: int) -> list[int | tf.Tensor]:
