@@ -53,7 +53,7 @@ def main() -> int:
 
 def write_report(run: "run_lib.Run", sections: "list[report.Section]") -> Path:
     """Writes the report of an evaluation, training curves last, and returns the path of its page."""
-    config, history, dataset = run.config, run.history(), run.run_config["dataset"]["name"]
+    config, history, dataset = run.config, run.history, run.run_config["dataset"]["name"]
     curves = [training_curves.training_section(history)] if history else []
     of_classes = f" of classes {config.normal_classes}" if config.normal_classes else ""
     title = f"{dataset}{of_classes}: {config.model}, trained on {config.noise or 'clean images'}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import tqdm
+from tqdm import auto, tqdm
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators, and bytes of file names that are not UTF-8."""
@@ -75,12 +75,19 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
         writer.writerows(rows)
 
 
-def progress_bar(total: int, unit: str) -> tqdm:
-    """Returns a progress bar, which only a terminal shows.
+def progress_bar(total: int, unit: str, description: str | None = None, delay: float = 0.0) -> tqdm:
+    """Returns a progress bar, which only a terminal or a notebook shows.
 
     Args:
       total: Number of units.
       unit: What is counted.
+      description: What is done.
+      delay: Seconds after which the bar appears; one with a description disappears at its end.
     """
-    tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
-    return tqdm(total=total, unit=unit, unit_scale=True, disable=not sys.stderr.isatty())
+    if not hasattr(tqdm, "_lock"):
+        tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
+    in_notebook = any(each.__module__ == "tqdm.notebook" for each in auto.tqdm.__mro__)
+    return auto.tqdm(
+        total=total, unit=unit, unit_scale=True, desc=description, delay=delay, leave=description is None,
+        disable=not (in_notebook or sys.stderr.isatty()),
+    )  # fmt: skip

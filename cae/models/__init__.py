@@ -48,9 +48,9 @@ class ModelSpec:
       module: The name of its module.
       class_name: The class; its arguments are image_shape, base_filters, output_activation, and latent_dim if that
         flag applies.
-      free_sides: Whether the model takes images of any height and width, whatever those of its training images.
       flags: The flags that apply to some models only: latent_dim to an `Autoencoder`, beta to a
         `GenerativeAutoencoder`, regularizer to what can be trained with one.
+      free_sides: Whether it takes images of any height and width.
     """
 
     module: str

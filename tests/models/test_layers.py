@@ -20,18 +20,16 @@ def test_cropping_undoes_padding(height, width, is_static, random):
     np.testing.assert_array_equal(cropped, images)
 
 
-@pytest.mark.parametrize("size, multiple", [(28, 8), (5, 4), (3, 8), (1, 4), (1, 16)])
-def test_symmetric_padding_reflects_as_often_as_it_takes(size, multiple, random):
-    """NumPy's is that of `tf.pad`, and reflects more than once."""
-    images = random.random((2, size, 3, 1), np.float32)
-    missing, of_three = -size % multiple, -3 % multiple
-    padding = [(0, 0), *((each // 2, each - each // 2) for each in (missing, of_three)), (0, 0)]
-    for signature in (images.shape, [None, None, None, 1]):
-        pad = tf.function(
-            lambda images: layers.pad_to_multiple(images, multiple, "SYMMETRIC"),
-            input_signature=[tf.TensorSpec(signature)],
-        )
-        np.testing.assert_array_equal(pad(images), np.pad(images, padding, "symmetric"))
+@pytest.mark.parametrize("height, width", [(1, 1), (2, 7), (3, 9), (1, 28), (12, 16)])
+def test_padding_reflects_images_of_any_size(height, width, random):
+    images = random.random((2, height, width, 3), np.float32)
+    missing = (-height % 8, -width % 8)
+    paddings = [(0, 0), *((count // 2, count - count // 2) for count in missing), (0, 0)]
+    expected = np.pad(images, paddings, "symmetric")
+    pad = tf.function(lambda images: layers.pad_to_multiple(images, 8, "SYMMETRIC"))
+    for shape in (images.shape, [None, None, None, 3]):
+        padded = pad.get_concrete_function(tf.TensorSpec(shape, tf.float32))(tf.constant(images))
+        np.testing.assert_array_equal(padded, expected)
 
 
 def test_space_to_depth_undoes_depth_to_space(random):
