@@ -7,11 +7,12 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import auto, tqdm
+from tqdm import TqdmWarning, tqdm
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators, and bytes of file names that are not UTF-8."""
@@ -86,8 +87,10 @@ def progress_bar(total: int, unit: str, description: str | None = None, delay: f
     """
     if not hasattr(tqdm, "_lock"):
         tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
-    in_notebook = any(each.__module__ == "tqdm.notebook" for each in auto.tqdm.__mro__)
-    return auto.tqdm(
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # In notebooks without widgets the bar is text.
+        from tqdm.auto import tqdm as notebook_or_text_tqdm
+    return notebook_or_text_tqdm(
         total=total, unit=unit, unit_scale=True, desc=description, delay=delay, leave=description is None,
-        disable=not (in_notebook or sys.stderr.isatty()),
+        disable=not (sys.stderr.isatty() or "ipykernel" in sys.modules),
     )  # fmt: skip
