@@ -48,11 +48,13 @@ class ModelSpec:
         flag applies.
       flags: The flags that apply to some models only: latent_dim to an `Autoencoder`, beta to a
         `GenerativeAutoencoder`, regularizer to what can be trained with one.
+      free_sides: Whether it takes images of any height and width.
     """
 
     module: str
     class_name: str
     flags: tuple[str, ...] = ()
+    free_sides: bool = False
 
     @property
     def model_class(self) -> type["keras.Model"]:
@@ -68,8 +70,8 @@ class ModelSpec:
 MODELS = {
     "conv": ModelSpec("cae.models.conv", "ConvAutoencoder", flags=("latent_dim", "regularizer")),
     "vae": ModelSpec("cae.models.vae", "VariationalAutoencoder", flags=("latent_dim", "beta")),
-    "unet": ModelSpec("cae.models.unet", "UNet"),
-    "dncnn": ModelSpec("cae.models.dncnn", "DnCNN"),
+    "unet": ModelSpec("cae.models.unet", "UNet", free_sides=True),
+    "dncnn": ModelSpec("cae.models.dncnn", "DnCNN", free_sides=True),
 }
 """The values of --model."""
 
