@@ -49,7 +49,7 @@ def log_normal_sf(z: tf.Tensor) -> tf.Tensor:
     for coefficient in reversed(_ERFC):
         polynomial = polynomial * t + coefficient
     log_tail = tf.math.log(0.5 * t) - tf.square(x) + polynomial
-    return tf.where(z > 0, log_tail, tf.math.log1p(-tf.exp(log_tail)))
+    return tf.where(z > 0, log_tail, tf.math.log(1 - tf.exp(log_tail)))
 
 
 def nearest_neighbors(points: tf.Tensor, references: np.ndarray, n_neighbors: int) -> tf.Tensor:
@@ -64,10 +64,12 @@ def nearest_neighbors(points: tf.Tensor, references: np.ndarray, n_neighbors: in
       [n, n_neighbors, d], in any order.
     """
     squares = np.square(references, dtype=np.float64).sum(axis=1).astype(np.float32)
-    references = tf.constant(references)
+    # Transposed, since ONNX has no product with a transposed matrix, and would get a second copy.
+    columns = tf.constant(np.ascontiguousarray(references.T))
     # The squared norm of the point is the same for all references.
-    closeness = 2 * tf.matmul(points, references, transpose_b=True) - squares
-    return tf.gather(references, tf.math.top_k(closeness, n_neighbors).indices)
+    closeness = 2 * tf.matmul(points, columns) - squares
+    neighbors = tf.gather(columns, tf.math.top_k(closeness, n_neighbors).indices, axis=1)
+    return tf.transpose(neighbors, [1, 2, 0])
 
 
 def local_hyperplane_distance(points: tf.Tensor, neighbors: tf.Tensor, ridge: float) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """LiteRT (TensorFlow Lite): a file for each function and precision."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -8,40 +9,43 @@ import numpy as np
 import tensorflow as tf
 from etils import epy
 
-from cae.export.functions import Exported, ExportFunction, hold_variables
+from cae import runtime
+from cae.export.functions import Arrays, Exported, ExportFunction, hold_variables
 
 # An extra, which not every installation has.
 with epy.lazy_imports():
     from ai_edge_litert import interpreter as litert
 
 NAME, PRECISIONS = "litert", ("float32", "float16", "int8")
+"""The format, and what its weights are stored in; int8 computes in integers, too."""
 
 QUANTIZED = ("encode", "decode", "denoise")
-"""Functions that are written in all precisions; `reconstruct` is the same as the first two in a row."""
+"""Functions in all precisions; `reconstruct` is two of them, and `detect` compares float32 values."""
 
 
-def write(
-    functions: Sequence[ExportFunction], model: keras.Model, folder: Path, images: np.ndarray
-) -> tuple[list[Exported], list[str]]:
+def write(functions: Sequence[ExportFunction], model: keras.Model, folder: Path, images: np.ndarray) -> list[Exported]:
     """Writes functions to litert/NAME_PRECISION.tflite; arguments and results are those of `saved_model.write`.
 
-    Images have the height and width of the training images, since LiteRT's operations need them.
+    Images have the height and width of the training images, since LiteRT's operations have to know them.
     """
     (folder / NAME).mkdir()
-    exported, left_out = [], []
-    for each in functions:
-        if each.name not in QUANTIZED:
-            continue
-        function = each.with_image_shape(images.shape[1:])
-        samples = {"codes": model.encode(images).numpy()} if each.name == "decode" else {"images": images}
-        for precision in PRECISIONS:
-            path = f"{NAME}/{each.name}_{precision}.tflite"
-            (folder / path).write_bytes(_convert(function, model, precision, samples))
-            exported.append(Exported(NAME, function, path, _runner(folder / path), precision))
-    return exported, left_out
+    exported = []
+    for function in (each.with_image_shape(images.shape[1:]) for each in functions):
+        samples = {"codes": model.encode(images).numpy()} if function.name == "decode" else {"images": images}
+        for precision in PRECISIONS if function.name in QUANTIZED else PRECISIONS[:1]:
+            path = f"{NAME}/{function.name}_{precision}.tflite"
+            with runtime.silence_stderr(), warnings.catch_warnings(action="ignore"):
+                (folder / path).write_bytes(_convert(function, model, precision, samples))
+                runner = litert.Interpreter(str(folder / path)).get_signature_runner()
+                # The first call says which kernels it uses.
+                runner(
+                    **{spec.name: np.zeros([size or 1 for size in spec.shape], np.float32) for spec in function.inputs}
+                )
+            exported.append(Exported(NAME, function, path, runner, precision))
+    return exported
 
 
-def _convert(function: ExportFunction, model: keras.Model, precision: str, samples: dict[str, np.ndarray]) -> bytes:
+def _convert(function: ExportFunction, model: keras.Model, precision: str, samples: Arrays) -> bytes:
     """Returns the content of a file."""
     concrete = function.graph.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], hold_variables(model))
@@ -56,10 +60,6 @@ def _convert(function: ExportFunction, model: keras.Model, precision: str, sampl
     return converter.convert()
 
 
-def _batches_of_one(samples: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+def _batches_of_one(samples: Arrays) -> Iterator[Arrays]:
     for values in zip(*samples.values()):
         yield {name: value[None] for name, value in zip(samples, values)}
-
-
-def _runner(path: Path) -> Callable[..., dict[str, np.ndarray]]:
-    return litert.Interpreter(str(path)).get_signature_runner()

@@ -20,12 +20,10 @@ NAME, OPSET = "onnx", 17
 """The format, and the version of ONNX's operators."""
 
 
-def write(
-    functions: Sequence[ExportFunction], model: keras.Model, folder: Path, images: np.ndarray
-) -> tuple[list[Exported], list[str]]:
+def write(functions: Sequence[ExportFunction], model: keras.Model, folder: Path, images: np.ndarray) -> list[Exported]:
     """Writes each function to onnx/NAME.onnx; arguments and results are those of `saved_model.write`."""
     (folder / NAME).mkdir()
-    return [_write(each, folder, f"{NAME}/{each.name}.onnx") for each in functions], []
+    return [_write(each, folder, f"{NAME}/{each.name}.onnx") for each in functions]
 
 
 def _write(function: ExportFunction, folder: Path, path: str) -> Exported:

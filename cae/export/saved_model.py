@@ -12,9 +12,7 @@ from cae.export.functions import Exported, ExportFunction, hold_variables, tenso
 NAME = "saved_model"
 
 
-def write(
-    functions: Sequence[ExportFunction], model: keras.Model, folder: Path, images: np.ndarray
-) -> tuple[list[Exported], list[str]]:
+def write(functions: Sequence[ExportFunction], model: keras.Model, folder: Path, images: np.ndarray) -> list[Exported]:
     """Writes all functions to one SavedModel; those of images also as NAME_uint8, of values in 0..255.
 
     Args:
@@ -24,7 +22,7 @@ def write(
       images: Training images, float32 in 0..1, for formats that need some.
 
     Returns:
-      The functions as the SavedModel computes them; and in a line each, what is left out.
+      The functions as the file computes them.
     """
     signatures = {}
     for each in functions:
@@ -34,7 +32,7 @@ def write(
     signatures = {name: graph.get_concrete_function() for name, graph in signatures.items()}
     tf.saved_model.save(hold_variables(model), str(folder / NAME), signatures)
     loaded = tf.saved_model.load(str(folder / NAME))
-    return [Exported(NAME, each, NAME, _runner(loaded, each.name)) for each in functions], []
+    return [Exported(NAME, each, NAME, _runner(loaded, each.name)) for each in functions]
 
 
 def _uint8_graph(function: ExportFunction) -> tf.types.experimental.PolymorphicFunction:
