@@ -69,14 +69,9 @@ class GraphDetector:
           width].
         """
         score, error = self._score_and_error(images)
-        tail = _tail_counts(score, self.calibration_scores, self.two_sided)
-        sides, num_gaps = 2 if self.two_sided else 1, len(self.calibration_scores) + 1
-        return {
-            "score": score,
-            "p_value": tf.minimum(1.0, sides * tail / num_gaps),
-            "is_inlier": tail > tf.floor(alpha * (num_gaps / sides * _ROUNDING)),
-            "anomaly_map": error / self.pixel_threshold,
-        }
+        p_value, is_inlier = decide(score, alpha, self.calibration_scores, self.two_sided)
+        anomaly_map = error / self.pixel_threshold
+        return {"score": score, "p_value": p_value, "is_inlier": is_inlier, "anomaly_map": anomaly_map}
 
     def _score_and_error(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the scores of images, and the smoothed errors of their pixels."""
@@ -102,24 +97,30 @@ class GraphDetector:
         self.calibration_scores = np.sort(np.concatenate(scores))
 
 
-def _tail_counts(scores: tf.Tensor, calibration_scores: np.ndarray, two_sided: bool) -> tf.Tensor:
-    """Returns the numerator of conformal p-values: 1 + the number of calibration scores at least as extreme.
+def decide(
+    scores: tf.Tensor, alpha: tf.Tensor, calibration_scores: np.ndarray, two_sided: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns conformal p-values, and which scores are those of inliers by `thresholds.conformal`.
 
-    An image is an outlier by `thresholds.conformal` if its score exceeds the k-th of n calibration scores, k = n + 1 -
-    g, where g is (n + 1) alpha rounded down: if fewer than g of them are at least as large, if 1 + their number is at
-    most g. NaN is at least as extreme as all of them.
+    The threshold is the calibration score of rank n + 1 - g of n, g being (n + 1) alpha rounded down. A score exceeds
+    it if fewer than g calibration scores are at least as large: if 1 + their number, the numerator of the p-value, is
+    at most g. So it is a comparison of integers, which takes NaN for an outlier.
 
     Args:
       scores: float32 [batch].
+      alpha: The false positive rate, float32.
       calibration_scores: float32 [n].
-      two_sided: Whether small scores are extreme as well; the count is then the smaller one of both sides.
+      two_sided: Whether small scores are anomalous as well; either side then has half of alpha.
 
     Returns:
-      Integers as float32 [batch].
+      float32 [batch] and bool [batch].
     """
 
-    def count(comparison: Callable[[tf.Tensor, np.ndarray], tf.Tensor]) -> tf.Tensor:
+    def count(comparison: Callable[[np.ndarray, tf.Tensor], tf.Tensor]) -> tf.Tensor:
         return 1 + tf.reduce_sum(tf.cast(comparison(calibration_scores, scores[:, None]), tf.float32), axis=1)
 
-    above = count(tf.greater_equal)
-    return tf.minimum(above, count(tf.less_equal)) if two_sided else above
+    numerator = count(tf.greater_equal)
+    if two_sided:
+        numerator = tf.minimum(numerator, count(tf.less_equal))
+    num_gaps = (len(calibration_scores) + 1) / (2 if two_sided else 1)
+    return tf.minimum(1.0, numerator / num_gaps), numerator > tf.floor(alpha * (num_gaps * _ROUNDING))

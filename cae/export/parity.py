@@ -48,10 +48,9 @@ def largest_differences(actual: Arrays, expected: Arrays) -> dict[str, float]:
     whose scale may be any.
     """
     differences = {}
-    for name, values in expected.items():
-        if values.dtype == bool:  # Which decisions differ is counted, see `measure_decisions`.
-            continue
-        values = values.astype(np.float64)
+    # Which decisions differ is counted, see `measure_decisions`.
+    floats = {name: values.astype(np.float64) for name, values in expected.items() if values.dtype != bool}
+    for name, values in floats.items():
         least = max(np.median(np.abs(values)), np.finfo(np.float32).tiny) if name == "score" else 1.0
         differences[name] = float(np.max(np.abs(actual[name] - values) / np.maximum(np.abs(values), least)))
     return differences
