@@ -24,7 +24,7 @@ from cae.config import Config, define_config_flags, explicit_flags
 from cae.errors import UserError, unknown_choice_error
 from cae.export import FORMATS, FUNCTIONS
 from cae.tasks.flags import dataset_location
-from cae.workdir import check_same_config, load_run_config, workdir_from_flags
+from cae.workdir import check_name, check_same_config, load_run_config, workdir_from_flags
 
 # Flags are checked before TensorFlow is imported, which takes seconds.
 with epy.lazy_imports():
@@ -55,7 +55,7 @@ def main() -> None:
         detector, note = find_detector(run, is_named="detect" in values.functions)
         functions = [name for name in functions if detector or name != "detect"]
     dataset = run.open_dataset(**dataset_location(values))
-    options = exporter.ExportOptions(output, values.format, functions, values.parity_images)
+    options = exporter.ExportOptions(output, list(dict.fromkeys(values.format)), functions, values.parity_images)
     content = exporter.export(run, detector, dataset, options)
     for line in [note, *exporter.summarize(content)]:
         if line:
@@ -80,6 +80,7 @@ def check_flags(values: flags.FlagValues) -> tuple[Path, list[str]]:
     if not values.output:
         raise UserError("--output=FOLDER is missing; it names the folder to write, which must not exist")
     output = Path(values.output).expanduser()
+    check_name(output, "--output")
     if output.exists():
         raise UserError(f"--output={output} exists; name another folder, or remove it")
     return output, select_functions(values.functions, Config.from_dict(run_config["config"]).model)

@@ -1,15 +1,18 @@
 """The functions that are exported: what a model and its detector compute, as functions of tensors."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cae import models
+from cae import cli, models
 from cae.config import Config
+from cae.errors import UserError
 from cae.export.graph_detector import GraphDetector
 
 Arrays = Mapping[str, np.ndarray]
@@ -68,6 +71,22 @@ class Exported:
     path: str
     call: Callable[..., dict[str, np.ndarray]]
     precision: str = "float32"
+
+
+@contextlib.contextmanager
+def refuse_by_name(format: str, function: ExportFunction) -> Iterator[None]:
+    """A context in which whatever a converter raises becomes one line for the user.
+
+    Raises:
+      UserError: The function can't be converted.
+    """
+    try:
+        yield
+    except Exception as error:  # Converters raise errors of many kinds.
+        if cli.ends_program(error):
+            raise
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise UserError(f"--format={format}: {function.name} can't be converted: {reason}") from error
 
 
 def tensors(arrays: Arrays) -> dict[str, tf.Tensor]:

@@ -1,7 +1,7 @@
 """LiteRT (TensorFlow Lite): a file for each function and precision."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -10,7 +10,7 @@ import tensorflow as tf
 from etils import epy
 
 from cae import runtime
-from cae.export.functions import Arrays, Exported, ExportFunction, hold_variables
+from cae.export.functions import Arrays, Exported, ExportFunction, hold_variables, refuse_by_name
 
 # An extra, which not every installation has.
 with epy.lazy_imports():
@@ -34,15 +34,18 @@ def write(functions: Sequence[ExportFunction], model: keras.Model, folder: Path,
         samples = {"codes": model.encode(images).numpy()} if function.name == "decode" else {"images": images}
         for precision in PRECISIONS if function.name in QUANTIZED else PRECISIONS[:1]:
             path = f"{NAME}/{function.name}_{precision}.tflite"
-            with runtime.silence_stderr(), warnings.catch_warnings(action="ignore"):
+            with refuse_by_name(NAME, function), runtime.silence_stderr(), warnings.catch_warnings(action="ignore"):
                 (folder / path).write_bytes(_convert(function, model, precision, samples))
-                runner = litert.Interpreter(str(folder / path)).get_signature_runner()
-                # The first call says which kernels it uses.
-                runner(
-                    **{spec.name: np.zeros([size or 1 for size in spec.shape], np.float32) for spec in function.inputs}
-                )
+                runner = _make_runner(folder / path, function)
             exported.append(Exported(NAME, function, path, runner, precision))
     return exported
+
+
+def _make_runner(path: Path, function: ExportFunction) -> Callable[..., dict[str, np.ndarray]]:
+    """Returns a function that runs a file, after a first call, which writes to stderr how it does that."""
+    runner = litert.Interpreter(str(path)).get_signature_runner()
+    runner(**{spec.name: np.zeros([size or 1 for size in spec.shape], np.float32) for spec in function.inputs})
+    return runner
 
 
 def _convert(function: ExportFunction, model: keras.Model, precision: str, samples: Arrays) -> bytes:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from etils import epy
 
-from cae.export.functions import Exported, ExportFunction
+from cae.export.functions import Exported, ExportFunction, refuse_by_name
 
 # Extras, which not every installation has.
 with epy.lazy_imports():
@@ -23,11 +23,15 @@ NAME, OPSET = "onnx", 17
 def write(functions: Sequence[ExportFunction], model: keras.Model, folder: Path, images: np.ndarray) -> list[Exported]:
     """Writes each function to onnx/NAME.onnx; arguments and results are those of `saved_model.write`."""
     (folder / NAME).mkdir()
-    return [_write(each, folder, f"{NAME}/{each.name}.onnx") for each in functions]
+    exported = []
+    for each in functions:
+        with refuse_by_name(NAME, each):
+            exported.append(_write(each, folder, f"{NAME}/{each.name}.onnx"))
+    return exported
 
 
 def _write(function: ExportFunction, folder: Path, path: str) -> Exported:
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     proto, _ = tf2onnx.convert.from_function(function.graph, function.inputs, opset=OPSET)
     _name_free_dimensions(proto.graph)
     proto.graph.name, proto.doc_string = function.name, ""

@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cli import assert_one_line, call
+from cli import ROOT, assert_one_line, call
+from documentation import FENCE
 
 import cae
 from cae.export import __main__ as program
@@ -73,44 +73,44 @@ def test_decisions_are_those_of_the_detector_but_near_its_threshold(exported, tr
     np.testing.assert_array_equal(outputs["is_inlier"].numpy()[far], detector.is_inlier(digits, 0.05)[far])
 
 
-def test_the_keras_model_is_the_run_s(exported, trained_run, digits):
-    images = (digits[:4] / 255).astype(np.float32)
-    loaded = keras.saving.load_model(exported[1] / "model.keras")
-    np.testing.assert_array_equal(loaded.encode(images), cae.load(trained_run.workdir).model.encode(images))
-
-
 # --- Without this package ---------------------------------------------------------------------------------------------
 
-START = (
-    "import sys, importlib.util, numpy as np; assert importlib.util.find_spec('cae') is None; x = np.load('x.npy'); "
-)
+RUNTIMES = ("import tensorflow", "import onnxruntime", "from ai_edge_litert", "import keras")
 
-RUNTIMES = {
-    "tensorflow": """import tensorflow as tf
-detect = tf.saved_model.load("run/saved_model").signatures["detect"]
-y = detect(images=tf.constant(x), alpha=tf.constant(0.05))["is_inlier"].numpy()""",
-    "onnxruntime": """import onnxruntime
-session = onnxruntime.InferenceSession("run/onnx/detect.onnx")
-(y,) = session.run(["is_inlier"], {"images": x, "alpha": np.array(0.05, np.float32)})
-assert "tensorflow" not in sys.modules""",
-    "litert": """from ai_edge_litert.interpreter import Interpreter
-y = Interpreter("run/litert/detect_float32.tflite").get_signature_runner()(images=x, alpha=np.float32(0.05))
-y = y["is_inlier"]
-assert "tensorflow" not in sys.modules""",
-}
+EXAMPLES = [code for language, code in FENCE.findall((ROOT / "docs/deployment.md").read_text()) if language == "python"]
+
+
+@pytest.fixture
+def place(exported, tmp_path, digits):
+    """A folder with images and the export of the examples."""
+    np.save(tmp_path / "images.npy", (digits[:30] / 255).astype(np.float32))
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports/denoise").symlink_to(exported[1])
+    return tmp_path
+
+
+def test_there_is_an_example_for_each_runtime():
+    assert [next(name for name in RUNTIMES if name in code) for code in EXAMPLES] == [*RUNTIMES]
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_files_run_in_a_process_without_this_package(runtime, exported, tmp_path, digits):
-    images = (digits[:30] / 255).astype(np.float32)
-    np.save(tmp_path / "x.npy", images)
-    (tmp_path / "run").symlink_to(exported[1])
-    code = f"{START}\n{RUNTIMES[runtime]}\nnp.save('y.npy', y)"
-    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
-    detect = tf.saved_model.load(str(exported[1] / "saved_model")).signatures["detect"]
-    expected = detect(images=tf.constant(images), alpha=tf.constant(0.05))["is_inlier"]
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
+@pytest.mark.parametrize("code", EXAMPLES[:3], ids=[name.split()[-1] for name in RUNTIMES[:3]])
+def test_examples_run_without_this_package(code, place):
+    only = "" if "tensorflow" in code else "assert 'tensorflow' not in sys.modules"
+    start = "import importlib.util, sys; assert importlib.util.find_spec('cae') is None"
+    script = f"{start}\n{code}\n{only}\nnp.save('result.npy', is_inlier)"
+    subprocess.run([sys.executable, "-I", "-c", script], cwd=place, check=True)
+    signature = tf.saved_model.load(str(place / "exports/denoise/saved_model")).signatures["detect"]
+    expected = signature(images=tf.constant(np.load(place / "images.npy")), alpha=tf.constant(0.05))["is_inlier"]
+    np.testing.assert_array_equal(np.load(place / "result.npy"), expected)
+
+
+def test_the_example_of_keras_computes_what_the_run_does(place, trained_run, monkeypatch):
+    monkeypatch.chdir(place)
+    variables = {}
+    exec(EXAMPLES[3], variables)
+    expected = cae.load(trained_run.workdir).model(np.load("images.npy"))
+    np.testing.assert_array_equal(variables["denoised"], expected)
 
 
 # --- Misuse -----------------------------------------------------------------------------------------------------------
@@ -123,6 +123,7 @@ def test_files_run_in_a_process_without_this_package(runtime, exported, tmp_path
         (("--output=there",), "--output=there exists; name another folder, or remove it"),
         (("--output=new", "--format=onx"), "unknown --format 'onx' (did you mean 'onnx'?); available: keras, litert"),
         (("--output=new", "--format="), "--format is empty; available: saved_model, onnx"),
+        (("--output=b\udcff",), "has bytes that are not UTF-8"),
         (("--output=new", "--functions=denose"), "unknown --functions 'denose' (did you mean 'denoise'?)"),
         (("--output=new", "--functions=encode"), "--functions=encode needs latent vectors, and --model=unet has none"),
         (("--output=new", "--functions=detect"), "--functions=detect: --workdir="),
