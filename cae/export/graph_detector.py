@@ -69,6 +69,8 @@ class GraphDetector:
           width].
         """
         score, error = self._score_and_error(images)
+        # What becomes of NaN on the way to a score depends on the runtime.
+        score = tf.where(tf.reduce_any(tf.math.is_nan(images), axis=[1, 2, 3]), np.float32(np.nan), score)
         p_value, is_inlier = decide(score, alpha, self.calibration_scores, self.two_sided)
         anomaly_map = error / self.pixel_threshold
         return {"score": score, "p_value": p_value, "is_inlier": is_inlier, "anomaly_map": anomaly_map}

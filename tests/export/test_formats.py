@@ -109,6 +109,7 @@ def test_what_cannot_be_converted_is_refused_by_name(writer, tmp_path):
 def test_every_detector_decides_alike_in_every_format(score, tmp_path, monkeypatch):
     monkeypatch.setattr(HOGScore, "n_neighbors", 4)  # Each is eliminated by a step of the graph.
     model, images = CosineAutoencoder(), (TEST[:50] / 255).astype(np.float32)
+    images[0, 5, 5] = np.nan
     model.image_shape, model.latent_dim = TEST.shape[1:], 9
     graph_detector = GraphDetector(model, Detector.fit(model, TRAIN, CALIBRATION, score=score), CALIBRATION)
     (function,) = make_functions(["detect"], model, False, graph_detector)
@@ -120,6 +121,7 @@ def test_every_detector_decides_alike_in_every_format(score, tmp_path, monkeypat
         assert outputs.keys() == expected.keys() and outputs["is_inlier"].dtype == bool
         np.testing.assert_allclose(outputs["score"], expected["score"], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(outputs["anomaly_map"], expected["anomaly_map"], rtol=1e-4, atol=1e-5)
+        assert not outputs["is_inlier"][0] and outputs["is_inlier"][1:].any(), "NaN is an outlier"
         differs = outputs["is_inlier"] != expected["is_inlier"]
         np.testing.assert_allclose(expected["score"][differs], graph_detector.threshold(0.05).high, rtol=1e-4)
 
