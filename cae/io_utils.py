@@ -5,6 +5,7 @@ import csv
 import hashlib
 import os
 import re
+import shutil
 import sys
 import threading
 import warnings
@@ -50,6 +51,33 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Creates a temporary folder beside `path`, and renames it to `path` at the end of the context.
+
+    An exception within the context leaves nothing.
+
+    Args:
+      path: The folder, which must not exist; folders that it lies in are created.
+
+    Yields:
+      The temporary folder.
+
+    Raises:
+      OSError: The folder can't be written, or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # Of a process that was killed.
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+from collections.abc import Iterator
 
 import psutil
 
@@ -20,15 +21,22 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines that it writes to stderr before its log level can be set."""
+    with silence_stderr():
+        importlib.import_module("tensorflow")
+    retain_freed_memory()
+
+
+@contextlib.contextmanager
+def silence_stderr() -> Iterator[None]:
+    """A context in which nothing is written to stderr, by libraries that are not Python either."""
     stderr = os.dup(2)
     with open(os.devnull, "w") as devnull:
         os.dup2(devnull.fileno(), 2)
     try:
-        importlib.import_module("tensorflow")
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-    retain_freed_memory()
 
 
 def retain_freed_memory() -> None:

@@ -45,7 +45,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     Raises:
       UserError: The folder's name is not UTF-8, it can't be written, is locked by another process, or is not a run's.
     """
-    _check_name(workdir)
+    check_name(workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=workdir).close()
@@ -63,11 +63,12 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         yield
 
 
-def _check_name(workdir: Path) -> None:
+def check_name(path: Path, option: str = "--workdir") -> None:
+    """Raises `UserError` for a path that TensorFlow can't write to, which an option names."""
     try:
-        str(workdir).encode()
+        str(path).encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"--workdir={workdir} has bytes that are not UTF-8, as TensorFlow needs; rename it") from error
+        raise UserError(f"{option}={path} has bytes that are not UTF-8, as TensorFlow needs; rename it") from error
 
 
 def load_run_config(workdir: Path) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def load_run_config(workdir: Path) -> dict[str, Any]:
 
 def _load_config_json(workdir: Path) -> dict[str, Any]:
     path = workdir / _CONFIG
-    _check_name(workdir)
+    check_name(workdir)
     try:
         saved = json.loads(path.read_text())
         if "settings" in saved:  # The key of earlier versions.

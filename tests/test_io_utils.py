@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from cae.io_utils import atomic_write, printable, temporary_path, write_csv
+from cae.io_utils import atomic_folder, atomic_write, printable, temporary_path, write_csv
 
 
 @pytest.mark.parametrize("mode, content", [("w", "Größe\nÜ\r\n"), ("wb", b"\x00\xff")])
@@ -13,6 +13,20 @@ def test_a_file_is_written_and_replaced(tmp_path, mode, content):
             file.write(content)
         assert path.read_bytes() == (content if mode == "wb" else content.encode())
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "export"
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as folder:
+        (folder / "file").write_text("half")
+        raise KeyboardInterrupt
+    assert not [*path.parent.iterdir()]
+    temporary_path(path).mkdir()  # Of a process that was killed.
+    (temporary_path(path) / "stale").touch()
+    with atomic_folder(path) as folder:
+        (folder / "file").write_text("whole")
+        assert not path.exists()
+    assert [*path.parent.iterdir()] == [path] and [*path.iterdir()] == [path / "file"]
 
 
 def test_a_file_may_have_the_longest_name(tmp_path):

@@ -43,3 +43,9 @@ def load(serialized: np.ndarray) -> "faiss.Index":
     Corrupt bytes may crash the process, so callers have to verify what they read from a file.
     """
     return faiss.deserialize_index(serialized)
+
+
+def references(serialized: np.ndarray) -> np.ndarray:
+    """Returns the vectors that `build` made an index of, float32 [n, d]."""
+    index = load(serialized)
+    return index.reconstruct_n(0, index.ntotal)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epy
@@ -20,6 +21,9 @@ with epy.lazy_imports():
     from sklearn import covariance, decomposition
 
     from cae.outliers import hog, neighbor_index
+
+MIN_LOG_ARGUMENT = 1e-12
+"""Smaller scores are not distinguished where the logarithm of a score is taken."""
 
 
 class Score:
@@ -79,10 +83,14 @@ class TopKPixelError(Score):
     fraction = 0.05
 
     def __call__(self, outputs: ModelOutputs) -> np.ndarray:
+        return self.compute(outputs).numpy()
+
+    def compute(self, outputs: ModelOutputs) -> tf.Tensor:
+        """Returns the scores of a batch, in a graph, too."""
         errors = tf.reduce_mean(tf.math.squared_difference(outputs.image, outputs.output), axis=-1)
-        errors = tf.reshape(errors, [tf.shape(errors)[0], -1])
+        errors = tf.reshape(errors, [-1, math.prod(errors.shape[1:])])
         k = max(1, round(self.fraction * errors.shape[1]))
-        return tf.reduce_mean(tf.math.top_k(errors, k, sorted=False)[0], axis=1).numpy()
+        return tf.reduce_mean(tf.math.top_k(errors, k, sorted=False)[0], axis=1)
 
 
 class Mahalanobis(Score):
@@ -127,12 +135,18 @@ class DenoisingError(Score):
     levels = (0.2, 0.4, 0.6)
 
     def __call__(self, outputs: ModelOutputs) -> np.ndarray:
-        errors = []
-        for index, level in enumerate(self.levels):
-            noise = tf.random.stateless_normal(outputs.image.shape[1:], seed=[0, index], stddev=level)
-            denoised = outputs.reconstruct(tf.clip_by_value(outputs.image + noise, 0.0, 1.0))
-            errors.append(squared_error(outputs.image, denoised))
-        return (sum(errors) / len(errors)).numpy()
+        return self.compute(outputs, self.noise(outputs.image.shape[1:])).numpy()
+
+    def noise(self, image_shape: Sequence[int]) -> list[tf.Tensor]:
+        """Returns the noise of each level, [height, width, channels]."""
+        levels = enumerate(self.levels)
+        return [tf.random.stateless_normal(image_shape, seed=[0, index], stddev=level) for index, level in levels]
+
+    def compute(self, outputs: ModelOutputs, noises: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns the scores of a batch, in a graph, too."""
+        noisy = [tf.clip_by_value(outputs.image + noise, 0.0, 1.0) for noise in noises]
+        errors = [squared_error(outputs.image, outputs.reconstruct(each)) for each in noisy]
+        return sum(errors) / len(errors)
 
 
 class HOGScore(Score):
@@ -186,8 +200,13 @@ class FisherCombination(Score):
         self.state |= {"log_mean": logs.mean(axis=1), "log_std": logs.std(axis=1) + 1e-6}
 
     @functools.cached_property
-    def _scores(self) -> tuple[HOGScore, SSIMScore]:
-        return HOGScore(**{name: self.state[name] for name in ("mean", "components", "index")}), SSIMScore()
+    def hog_score(self) -> HOGScore:
+        """The score of HOG descriptors."""
+        return HOGScore(**{name: self.state[name] for name in ("mean", "components", "index")})
+
+    @functools.cached_property
+    def _ssim_score(self) -> SSIMScore:
+        return SSIMScore()
 
     def __call__(self, outputs: ModelOutputs) -> np.ndarray:
         z = (self._log_scores(outputs) - self.state["log_mean"][:, None]) / self.state["log_std"][:, None]
@@ -195,9 +214,8 @@ class FisherCombination(Score):
 
     def _log_scores(self, outputs: ModelOutputs) -> np.ndarray:
         """Returns the logarithms of the three scores, [3, batch]."""
-        hog_score, ssim_score = self._scores
-        values = [*hog_score.distances(outputs.image, outputs.output), ssim_score(outputs)]
-        return np.log(np.maximum(np.stack(values).astype(np.float64), 1e-12))
+        values = [*self.hog_score.distances(outputs.image, outputs.output), self._ssim_score(outputs)]
+        return np.log(np.maximum(np.stack(values).astype(np.float64), MIN_LOG_ARGUMENT))
 
 
 # The names in `--score`; the first is the default. To add one, write a subclass of `Score`:

@@ -70,6 +70,12 @@ np.savez(scores, **{name: detector.scores(np.load(images)) for name, detector in
 """
 
 
+@pytest.mark.parametrize("count", [50, neighbor_index.IVF_MIN_REFERENCES])
+def test_the_vectors_of_an_index_are_those_it_was_built_of(count, random):
+    vectors = random.normal(size=(count, 4)).astype(np.float32)
+    np.testing.assert_array_equal(neighbor_index.references(neighbor_index.build(vectors)), vectors)
+
+
 @pytest.mark.e2e
 def test_another_number_of_threads_finds_the_same_neighbors(tmp_path, random):
     """Calibration and use may be in different processes."""
