@@ -110,7 +110,7 @@ def paste_patches(images: np.ndarray, kind: str, seed: int) -> tuple[np.ndarray,
     for index, image in enumerate(changed):
         random = np.random.default_rng([seed, KINDS.index(kind), index])
         for _ in range(MAX_DRAWS):
-            row, column = random.integers(0, np.subtract(image.shape[:2], PATCH_SIDE - 2))
+            row, column = random.integers(0, np.subtract(image.shape[:2], PATCH_SIDE - 1))
             place = (slice(row, row + PATCH_SIDE), slice(column, column + PATCH_SIDE))
             if kind == "other image":
                 patch = images[(index + random.integers(1, len(images))) % len(images)][place]
