@@ -32,9 +32,8 @@ def main() -> int:
     selected, comparison_folders = task_flags.check_eval_flags(values)
 
     runtime.import_tensorflow()
-    # Before the run itself, since the last model that is built sets Keras' dtype policy.
-    comparison_runs = {name: run_lib.Run.load(folder) for name, folder in comparison_folders.items()}
     run = run_lib.Run.load(workdir)
+    comparison_runs = {name: run_lib.Run.load(folder) for name, folder in comparison_folders.items()}
     dataset = run.open_dataset(**task_flags.dataset_location(values))
     for line in dataset.truncation_warnings():
         cli.print_line(line)
@@ -54,7 +53,7 @@ def main() -> int:
 
 def write_report(run: "run_lib.Run", sections: "list[report.Section]") -> Path:
     """Writes the report of an evaluation, training curves last, and returns the path of its page."""
-    config, history, dataset = run.config, run.history(), run.run_config["dataset"]["name"]
+    config, history, dataset = run.config, run.history, run.run_config["dataset"]["name"]
     curves = [training_curves.training_section(history)] if history else []
     of_classes = f" of classes {config.normal_classes}" if config.normal_classes else ""
     title = f"{dataset}{of_classes}: {config.model}, trained on {config.noise or 'clean images'}"

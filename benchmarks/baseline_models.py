@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from cae.config import Config
+from cae.models import build_scope
 from cae.models.layers import apply_output_activation
 
 
@@ -27,26 +28,25 @@ def build_baseline(config: Config, image_shape: tuple[int, int, int]) -> keras.M
       config: Its precision, seed and sizes.
       image_shape: (height, width, channels); sides are multiples of 4.
     """
-    keras.config.set_dtype_policy(config.precision)
-    keras.utils.set_random_seed(config.seed)
     (height, width, channels), filters = image_shape, config.base_filters
     coarse_shape = (height // 4, width // 4, 2 * filters)
     options = {"kernel_size": 3, "padding": "same", "activation": "relu"}
-    model = BaselineAutoencoder(
-        [
-            keras.layers.Conv2D(filters, strides=2, **options),
-            keras.layers.Conv2D(2 * filters, strides=2, **options),
-            keras.layers.Flatten(),
-            keras.layers.Dense(config.latent_dim),
-            keras.layers.Dense(math.prod(coarse_shape), activation="relu"),
-            keras.layers.Reshape(coarse_shape),
-            keras.layers.Conv2DTranspose(2 * filters, strides=2, **options),
-            keras.layers.Conv2DTranspose(filters, strides=2, **options),
-            keras.layers.Conv2D(channels, 3, padding="same"),
-        ]
-    )
-    model(tf.zeros([1, *image_shape]))
-    return model
+    with build_scope(config):
+        model = BaselineAutoencoder(
+            [
+                keras.layers.Conv2D(filters, strides=2, **options),
+                keras.layers.Conv2D(2 * filters, strides=2, **options),
+                keras.layers.Flatten(),
+                keras.layers.Dense(config.latent_dim),
+                keras.layers.Dense(math.prod(coarse_shape), activation="relu"),
+                keras.layers.Reshape(coarse_shape),
+                keras.layers.Conv2DTranspose(2 * filters, strides=2, **options),
+                keras.layers.Conv2DTranspose(filters, strides=2, **options),
+                keras.layers.Conv2D(channels, 3, padding="same"),
+            ]
+        )
+        model(tf.zeros([1, *image_shape]))
+        return model
 
 
 def build_keras_example() -> keras.Model:

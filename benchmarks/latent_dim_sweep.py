@@ -75,7 +75,7 @@ def train_and_evaluate(
         "mse": mse,
         "pca_mse": pca_mse,
         "mse_over_pca_mse": mse / pca_mse if has_pca else None,
-        "minutes": sum(epoch["epoch_seconds"] for epoch in run.history()) / 60,
+        "minutes": sum(epoch["epoch_seconds"] for epoch in run.history) / 60,
     }
 
 

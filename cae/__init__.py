@@ -2,16 +2,18 @@
 
 import importlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cae.config import Config
     from cae.data.record_writer import write_records
     from cae.outliers.detector import Detector
     from cae.run import Run
 
-__all__ = ["Run", "load", "load_detector", "write_records"]
+__all__ = ["Config", "Run", "load", "load_detector", "train", "write_records"]
 
-_LAZY_IMPORTS = {"Run": "cae.run", "write_records": "cae.data.record_writer"}
+_LAZY_IMPORTS = {"Config": "cae.config", "Run": "cae.run", "write_records": "cae.data.record_writer"}
 """Modules of names that are imported when they are first used, since to import TensorFlow takes seconds."""
 
 # TensorFlow reads this once, at import. Its notices on CPU features and absent GPUs would hide what programs say; what
@@ -24,10 +26,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def load(workdir: str | os.PathLike) -> "Run":
-    """Returns the run in a folder with its best model.
+    """Returns the run in a folder with its best model; changes no global state.
 
     Raises:
-      cae.errors.UserError: The folder contains no run, or no checkpoint that can be read.
+      cae.errors.UserError: The folder contains no run, one of another version, or no checkpoint that can be read.
     """
     from cae.run import Run
 
@@ -44,7 +46,26 @@ def load_detector(workdir: str | os.PathLike) -> "Detector":
     Raises:
       cae.errors.UserError: The folder contains no run, or no detector of its best model.
     """
-    return load(workdir).load_detector()
+    return load(workdir).detector
+
+
+def train(config: "Config", workdir: str | os.PathLike) -> "Run":
+    """Trains a model as `train.py` does, and returns the run with its best model.
+
+    The same call resumes a training that was interrupted, and does nothing for one that is complete.
+
+    Args:
+      config: The configuration, such as `cae.Config(dataset="digits", epochs=2)`.
+      workdir: The run's folder, which is created.
+
+    Raises:
+      cae.errors.UserError: A name is unknown, the data set is not available, the folder contains another run or can't
+        be written, or the training diverges.
+    """
+    from cae.training.train import train
+
+    train(config, Path(workdir).expanduser())
+    return load(workdir)
 
 
 def __getattr__(name: str) -> Any:

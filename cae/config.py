@@ -140,7 +140,12 @@ class Config:
             raise UserError(
                 f"config.json has the unknown field '{unknown[0]}'; another version of this program wrote it"
             )
-        return cls(**current)
+        try:
+            return cls(**current)
+        except TypeError as error:
+            raise UserError(
+                f"config.json has a value of a wrong type; another version of this program wrote it: {error}"
+            ) from error
 
 
 # --- Configurations of earlier versions -------------------------------------------------------------------------------

@@ -1,26 +1,30 @@
 """A trained run, loaded once: its configuration, its best model, its data set and its outlier detector."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from cae import models
 from cae.config import Config
 from cae.data import datasets
 from cae.data.noise import OneOf, parse_noise
 from cae.io_utils import abbreviate
+from cae.model_functions import ModelFunctions
 from cae.outliers import detector as detectors
 from cae.training import checkpoints
 from cae.workdir import check_same_images, load_run_config
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A run that train.py left in a folder.
+class Run(ModelFunctions):
+    """A run that train.py left in a folder, and what its model and its outlier detector compute.
 
     Attributes:
       workdir: The run's folder.
@@ -38,10 +42,10 @@ class Run:
 
     @classmethod
     def load(cls, workdir: str | os.PathLike) -> "Run":
-        """Returns the run in a folder with its best model.
+        """Returns the run in a folder with its best model; changes no global state.
 
         Raises:
-          UserError: The folder contains no run, or no checkpoint that can be read.
+          UserError: The folder contains no run, one of another version, or no checkpoint that can be read.
         """
         workdir = Path(workdir).expanduser()
         run_config = load_run_config(workdir)
@@ -55,6 +59,11 @@ class Run:
         return tuple(self.run_config["dataset"]["image_shape"])
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the data set's classes by label; empty for unlabeled images."""
+        return tuple(self.run_config["dataset"]["class_names"])
+
+    @property
     def warning(self) -> str | None:
         """Why the run was trained on another data set than was requested, if it was."""
         return self.run_config["dataset"]["warning"]
@@ -64,14 +73,18 @@ class Run:
         """The noise that the model was trained on; None for clean images."""
         return parse_noise(self.config.noise)
 
+    @property
     def history(self) -> list[dict[str, float]]:
-        """Returns the content of metrics.jsonl, a dict per epoch; an empty list where there is none."""
-        path = self.workdir / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """The content of metrics.jsonl, a dict per epoch; an empty list where there is none."""
+        path, epochs = self.workdir / "metrics.jsonl", []
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):  # The last line of a run that was killed may be incomplete.
+                epochs.append(json.loads(line))
+        return epochs
 
     def info(self) -> dict[str, str]:
         """Returns what a report says of the run: its data set, its model and its training, by name."""
-        dataset, epochs = self.run_config["dataset"], self.history()
+        dataset, epochs = self.run_config["dataset"], self.history
         best = next((epoch["epoch"] for epoch in epochs if epoch["step"] == self.step), "?")
         minutes = sum(epoch.get("epoch_seconds", epoch.get("seconds", 0.0)) for epoch in epochs) / 60
         config = {name: value for name, value in self.run_config["config"].items() if value is not None}
@@ -100,6 +113,16 @@ class Run:
         check_same_images(self.run_config, dataset.info())
         return dataset
 
+    @property
+    def free_sides(self) -> bool:
+        """Whether the model denoises images of any height and width."""
+        return models.get_model_spec(self.config.model).free_sides
+
+    @functools.cached_property
+    def detector(self) -> detectors.Detector:
+        """The outlier detector of the best checkpoint; raises `UserError` where there is none yet."""
+        return self.load_detector()
+
     def load_detector(self) -> detectors.Detector:
         """Returns the saved outlier detector of the best checkpoint; raises `UserError` where there is none."""
         return detectors.Detector.load(self.workdir, self.model, self.image_shape, self.step)
@@ -111,3 +134,33 @@ class Run:
           **expected: The names of its score and its threshold_method; either may be missing.
         """
         return detectors.load_or_none(self.workdir, self.model, self.image_shape, self.step, **expected)
+
+    def fit_detector(self, dataset: datasets.ImageDataset | None = None, **options: Any) -> detectors.Detector:
+        """Fits an outlier detector, saves it in the run's folder, and returns it; it becomes `detector`.
+
+        Args:
+          dataset: The run's data set, if it is open.
+          **options: Those of `Detector.fit`: score, method, alpha, outliers.
+        """
+        dataset = dataset or self.open_dataset()
+        train, calibration = (dataset.load(split)[0] for split in ("train", "calibration"))
+        detector = detectors.Detector.fit(self.model, train, calibration, step=self.step, **options)
+        detector.save(self.workdir)
+        vars(self)["detector"] = detector  # Where `cached_property` keeps it.
+        return detector
+
+    def is_inlier(self, images: np.ndarray, alpha: float | None = None) -> np.ndarray:
+        """Returns which images are inliers, bool [n], at a false positive rate; see `Detector.is_inlier`."""
+        return self.detector.is_inlier(images, alpha)
+
+    def p_values(self, images: np.ndarray) -> np.ndarray:
+        """Returns conformal p-values [n]: about the fraction of inliers whose scores are as large."""
+        return self.detector.p_values(images)
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Returns anomaly scores, float64 [n], larger for outliers."""
+        return self.detector.scores(images)
+
+    def anomaly_map(self, images: np.ndarray) -> np.ndarray:
+        """Returns where images are anomalous, float32 [n, height, width]; see `Detector.anomaly_map`."""
+        return self.detector.anomaly_map(images)

@@ -25,6 +25,8 @@ RESUME_MUTABLE_FIELDS = {
 
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy")
 
+_DATASET_KEYS = {"name", "image_shape", "class_names", "splits", "skipped", "warning"}
+
 _CONFIG, _LOCK = "config.json", ".lock"
 
 
@@ -86,6 +88,8 @@ def load_run_config(workdir: Path) -> dict[str, Any]:
         if not {"config", "dataset", "versions"} <= saved.keys():
             raise ValueError
         saved["config"] = upgrade(saved["config"])
+        if missing := _DATASET_KEYS - saved["dataset"].keys():
+            raise UserError(f"{path} has no {min(missing)} of the data set; another version of this program wrote it")
     except FileNotFoundError as error:
         raise UserError(f"--workdir={workdir} contains no run (no config.json); train.py creates one") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:

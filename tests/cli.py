@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import keras
 from absl import flags
 
 from cae import cli
@@ -50,10 +49,7 @@ def call(name, *words, folder):
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        try:
-            code = cli.call(module.main, argv)
-        finally:
-            keras.config.set_dtype_policy("float32")
+        code = cli.call(module.main, argv)
     return code, out.getvalue(), err.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""`python -m cae.predict` and the Python API on a trained run."""
+"""`python -m cae.predict` on a trained run."""
 
 import csv
 import dataclasses
@@ -12,9 +12,6 @@ from PIL import Image
 
 import cae
 from cae.data import image_io
-from cae.errors import UserError
-
-# --- Predictions on the user's images ---------------------------------------------------------------------------------
 
 
 def read_csv(path):
@@ -151,17 +148,3 @@ def test_a_detector_is_fitted_and_saved_where_the_saved_one_has_another_score(wo
     # Without a detector the background of the training images is measured.
     code, out, err = call("cae.predict", *args[:1], "--tasks=reconstruct", "--images=0.png", folder=workspace)
     assert code == 0 and "no saved detector" not in out, err
-
-
-def test_the_package_loads_runs_and_detectors(trained_run, digits):
-    run = cae.load(str(trained_run.workdir))
-    assert isinstance(run, cae.Run) and run.step > 0 and run.warning is None
-    assert [line["epoch"] for line in run.history()] == [1, 2]
-    np.testing.assert_array_equal(run.open_dataset().load("test")[0], digits)
-    assert run.model(digits[:2].astype(np.float32) / 255).shape == (2, 28, 28, 1)
-    assert run.load_detector().score_name == cae.load_detector(trained_run.workdir).score_name == "fisher"
-    assert run.find_detector(score="fisher") and run.find_detector(score="mse") is None
-    with pytest.raises(UserError, match="contains no run"):
-        cae.load("nowhere")
-    with pytest.raises(AttributeError, match="module 'cae' has no attribute 'lode'"):
-        cae.lode  # noqa: B018

@@ -15,6 +15,7 @@ from cae.workdir import (
 )
 
 DIGITS = {"name": "digits", "warning": None, "image_shape": [16, 16, 1], "train": 500}
+DIGITS |= {"class_names": [], "splits": {}, "skipped": []}
 
 
 # --- The lock ---------------------------------------------------------------------------------------------------------
@@ -100,6 +101,17 @@ def test_a_config_json_of_another_program_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"is not the config\.json of a run"), lock_workdir(tmp_path):
         pass
+
+
+def test_a_config_json_of_another_version_is_refused(tmp_path):
+    saved = {"config": {}, "dataset": {**DIGITS}, "versions": {}}
+    del saved["dataset"]["class_names"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(UserError, match=r"config\.json has no class_names of the data set; another version"):
+        load_run_config(tmp_path)
+    for config, message in (({"depth": 3}, "unknown field 'depth'"), ({"epochs": "3"}, "value of a wrong type")):
+        with pytest.raises(UserError, match=f"{message}; another version of this program wrote it"):
+            Config.from_dict(config)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):

@@ -1,10 +1,12 @@
 """Interpolation between latent vectors: along paths, over grids, around closed paths."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from cae.errors import UserError
+from cae.data.arrays import flatten
+from cae.errors import UserError, unknown_choice_error
 
 # (start [..., d], end [..., d], weights [...]) to vectors [..., d]: the start at weight 0, the end at 1.
 Interpolator = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -40,6 +42,17 @@ def parse_weights(text: str) -> np.ndarray:
     if len(set(weights)) < 2:
         raise UserError(f"--interpolation_weights={text} needs at least two weights, such as {DEFAULT_WEIGHTS}")
     return np.unique(np.round(weights, 9))
+
+
+def check_weights(weights: Any) -> np.ndarray:
+    """Returns interpolation weights as float64 [n]; raises `ValueError` unless they are numbers from 0 to 1."""
+    values = np.asarray(weights)
+    if values.ndim != 1 or not values.size or values.dtype.kind not in "fiu":
+        raise ValueError(f"weights must be a list of numbers from 0 to 1, such as [0, 0.5, 1], not {weights}")
+    clipped = values.astype(np.float64).clip(0, 1)
+    if not np.all(np.abs(values - clipped) <= 1.001 * MAX_ROUNDING_ERROR):  # NaN is no number from 0 to 1 either.
+        raise ValueError(f"weights must be numbers from 0 to 1, not in {values.min():.5g}..{values.max():.5g}")
+    return clipped
 
 
 def _parse_weight(text: str, token: str) -> float:
@@ -88,6 +101,23 @@ def slerp(start: np.ndarray, end: np.ndarray, weights: np.ndarray) -> np.ndarray
 #
 #   INTERPOLATORS["smoothstep"] = smoothstep
 INTERPOLATORS: dict[str, Interpolator] = {"lerp": lerp, "slerp": slerp}
+
+
+PIXELS = "pixels"
+"""The method that interpolates pixels instead of latent vectors."""
+
+
+def check_method(method: str) -> None:
+    """Raises `UserError` unless it is `PIXELS` or a key of `INTERPOLATORS`."""
+    if method not in (PIXELS, *INTERPOLATORS):
+        raise unknown_choice_error("method", method, [PIXELS, *INTERPOLATORS])
+
+
+def interpolate_pixels(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns images [n, weights, height, width, channels] between floats [n, height, width, channels] in 0..1."""
+    # In float32, since there may be many.
+    paths = interpolate_path(flatten(first), flatten(second), weights.astype(np.float32))
+    return paths.clip(0, 1, out=paths).reshape(len(first), len(weights), *first.shape[1:])
 
 
 def interpolate_path(

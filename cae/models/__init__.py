@@ -20,9 +20,11 @@
 A denoiser without latent vectors is an `ImageModel`, a model that can be sampled a `GenerativeAutoencoder`.
 """
 
+import contextlib
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epy
@@ -35,7 +37,7 @@ with epy.lazy_imports():
     import keras
     import tensorflow as tf
 
-    from cae.models import critic
+    from cae.models import base, critic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +50,13 @@ class ModelSpec:
         flag applies.
       flags: The flags that apply to some models only: latent_dim to an `Autoencoder`, beta to a
         `GenerativeAutoencoder`, regularizer to what can be trained with one.
+      free_sides: Whether it takes images of any height and width.
     """
 
     module: str
     class_name: str
     flags: tuple[str, ...] = ()
+    free_sides: bool = False
 
     @property
     def model_class(self) -> type["keras.Model"]:
@@ -68,8 +72,8 @@ class ModelSpec:
 MODELS = {
     "conv": ModelSpec("cae.models.conv", "ConvAutoencoder", flags=("latent_dim", "regularizer")),
     "vae": ModelSpec("cae.models.vae", "VariationalAutoencoder", flags=("latent_dim", "beta")),
-    "unet": ModelSpec("cae.models.unet", "UNet"),
-    "dncnn": ModelSpec("cae.models.dncnn", "DnCNN"),
+    "unet": ModelSpec("cae.models.unet", "UNet", free_sides=True),
+    "dncnn": ModelSpec("cae.models.dncnn", "DnCNN", free_sides=True),
 }
 """The values of --model."""
 
@@ -98,28 +102,55 @@ def check_model_flags(name: str, explicit: Mapping[str, Any]) -> None:
 def build_model(config: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
     """Returns the model of a configuration with all its variables.
 
-    Its layers compute in the configured precision, which becomes Keras' dtype policy; its weights are a function of
-    the seed, which becomes that of Python, NumPy and TensorFlow.
+    Its layers compute in the configured precision, and its weights are a function of the seed; no global state is
+    changed.
 
     Args:
       config: The run's configuration.
       image_shape: (height, width, channels) of its images.
     """
-    keras.config.set_dtype_policy(config.precision)
-    keras.utils.set_random_seed(config.seed)
+    with build_scope(config):
+        model = _create_model(config, image_shape)
+        model(tf.zeros([1, *image_shape]))  # `Model.build` would leave the layers of a subclass without variables.
+        return model
+
+
+def build_critic(config: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
+    """Returns the critic that a regularizer trains, with all its variables; like `build_model`."""
+    with build_scope(config):
+        _create_model(config, image_shape)  # Takes its seeds, so that the critic gets others.
+        model = critic.Critic(image_shape, config.base_filters)
+        model(tf.zeros([1, *image_shape]))
+        return model
+
+
+@contextlib.contextmanager
+def build_scope(config: Config) -> Iterator[None]:
+    """Layers that are created within the context have the precision and the seed of a configuration.
+
+    Keras takes the seeds of initializers from Python's random state, which is restored after the context, as Keras'
+    dtype policy is.
+    """
+    state = random.getstate()
+    random.seed(config.seed)
+    try:
+        with base.dtype_policy_scope(config.precision):
+            yield
+    finally:
+        random.setstate(state)
+
+
+def register_classes() -> None:
+    """Imports the class of every model, which `keras.saving.load_model` needs for files that `Model.save` wrote."""
+    for spec in MODELS.values():
+        _ = spec.model_class
+
+
+def _create_model(config: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
     spec = get_model_spec(config.model)
-    model = spec.model_class(
+    return spec.model_class(
         image_shape=image_shape,
         base_filters=config.base_filters,
         output_activation="sigmoid" if config.loss == "binary_crossentropy" else "linear",
         **({"latent_dim": config.latent_dim} if spec.has_latents else {}),
     )
-    model(tf.zeros([1, *image_shape]))  # `Model.build` would leave the layers of a subclass without variables.
-    return model
-
-
-def build_critic(config: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
-    """Returns the critic that a regularizer trains, with all its variables."""
-    model = critic.Critic(image_shape, config.base_filters)
-    model(tf.zeros([1, *image_shape]))
-    return model

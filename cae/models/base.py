@@ -1,7 +1,22 @@
 """Base classes of models by what a model can do: encode and decode images, and sample new ones."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import tensorflow as tf
+
+
+@contextlib.contextmanager
+def dtype_policy_scope(policy: str | keras.DTypePolicy) -> Iterator[None]:
+    """Layers that are created within the context compute in a precision; Keras' dtype policy is restored after it."""
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
 
 
 class ImageModel(keras.Model):
@@ -25,6 +40,13 @@ class ImageModel(keras.Model):
     def get_config(self):
         names = ("image_shape", "base_filters", "output_activation")
         return super().get_config() | {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """Returns the model with layers of the precision that it was saved with, whatever Keras' dtype policy is."""
+        policy = keras.dtype_policies.deserialize(config["dtype"])
+        with dtype_policy_scope(policy):
+            return cls(**config | {"dtype": policy})
 
 
 class Autoencoder(ImageModel):

@@ -58,9 +58,16 @@ def pad_to_multiple(images: tf.Tensor, multiple: int, mode: str = "CONSTANT") ->
     Args:
       images: Height and width may be unknown until the graph runs.
       multiple: What height and width become multiples of.
-      mode: That of `tf.pad`; CONSTANT pads with black.
+      mode: CONSTANT pads with black, SYMMETRIC with reflections, as often as a small image needs.
     """
-    return tf.pad(images, [[0, 0], *(_padding(size, multiple) for size in spatial_shape(images)), [0, 0]], mode)
+    sizes = spatial_shape(images)
+    paddings = [_padding(size, multiple) for size in sizes]
+    # `tf.pad` reflects an image once, and cannot be told before the graph runs whether that suffices.
+    if mode == "CONSTANT" or all(isinstance(size, int) and pad[1] <= size for size, pad in zip(sizes, paddings)):
+        return tf.pad(images, [[0, 0], *paddings, [0, 0]], mode)
+    for axis, size, padding in zip((1, 2), sizes, paddings):
+        images = tf.gather(images, _reflected_indices(size, padding, multiple), axis=axis)
+    return images
 
 
 def crop_from_multiple(images: tf.Tensor, height: int, width: int, multiple: int) -> tf.Tensor:
@@ -87,5 +94,12 @@ def spatial_shape(images: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
 
 
 def _padding(size: int | tf.Tensor, multiple: int) -> list[int | tf.Tensor]:
-    missing = -size % multiple
+    missing = (multiple - size % multiple) % multiple  # ONNX has another remainder of negative numbers.
     return [missing // 2, missing - missing // 2]
+
+
+def _reflected_indices(size: int | tf.Tensor, padding: list[int | tf.Tensor], multiple: int) -> tf.Tensor:
+    """Returns the index of each pixel of a padded side: 1 0 | 0 1 2 | 2 1 for two pixels on both sides of three."""
+    position = tf.range(padding[0] + size + padding[1]) - padding[0]
+    position = (position + 2 * size * multiple) % (2 * size)
+    return tf.minimum(position, 2 * size - 1 - position)

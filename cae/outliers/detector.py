@@ -10,8 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cae.data.arrays import check_images
 from cae.data.resizing import border_background
+from cae.inference import as_batch
 from cae.outliers import detector_files, thresholds
 from cae.outliers.anomaly_map import fit_pixel_threshold, smoothed_error
 from cae.outliers.forward import ForwardBatches, make_forward
@@ -24,7 +24,7 @@ class Detector:
     """Decides whether images are inliers, from the distribution that a model was trained on, or outliers.
 
     Images are uint8, or floats in 0..1, [n, height, width, channels] of the model's shape; gray ones may be
-    [n, height, width].
+    [n, height, width]. Of one image without the first axis the result has no such axis either.
 
     Attributes:
       model, forward_batches: The trained model and its forward pass, see `make_forward`.
@@ -101,7 +101,9 @@ class Detector:
         Raises:
           ValueError: The images have another shape or range than the model takes.
         """
-        return compute_scores(self.score, check_images(images, self.image_shape), self.forward_batches)
+        batch, is_single = as_batch(images, self.image_shape)
+        scores = compute_scores(self.score, batch, self.forward_batches)
+        return scores[0] if is_single else scores
 
     def p_values(self, images: np.ndarray) -> np.ndarray:
         """Returns conformal p-values [n]: about the fraction of inliers whose scores are as large."""
@@ -122,7 +124,8 @@ class Detector:
     def discoveries(self, images: np.ndarray, rate: float = 0.1) -> np.ndarray:
         """Returns which images are outliers, bool [n], at a false discovery rate; see `thresholds.discoveries`."""
         thresholds.check_rate("fdr", rate)  # Before images are scored, which takes a while.
-        return thresholds.discoveries(self.p_values(images), rate)
+        p_values = self.p_values(images)
+        return thresholds.discoveries(np.atleast_1d(p_values), rate).reshape(np.shape(p_values))[()]
 
     def anomaly_map(self, images: np.ndarray) -> np.ndarray:
         """Returns where images are anomalous, float32 [n, height, width]: 0 or more, and larger where they are.
@@ -133,16 +136,19 @@ class Detector:
         Raises:
           ValueError: As `scores`.
         """
-        batches = self.forward_batches(check_images(images, self.image_shape))
-        return self._concatenate_maps([smoothed_error(outputs.image, outputs.output).numpy() for outputs in batches])
+        batch, is_single = as_batch(images, self.image_shape)
+        maps = [smoothed_error(outputs.image, outputs.output).numpy() for outputs in self.forward_batches(batch)]
+        return self._concatenate_maps(maps)[0 if is_single else slice(None)]
 
     def scores_and_maps(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns what `scores` and `anomaly_map` return, from one pass through the model."""
+        batch, is_single = as_batch(images, self.image_shape)
         scores, maps = [np.zeros(0)], []
-        for outputs in self.forward_batches(check_images(images, self.image_shape)):
+        for outputs in self.forward_batches(batch):
             scores.append(self.score(outputs))
             maps.append(smoothed_error(outputs.image, outputs.output).numpy())
-        return np.concatenate(scores), self._concatenate_maps(maps)
+        index = 0 if is_single else slice(None)
+        return np.concatenate(scores)[index], self._concatenate_maps(maps)[index]
 
     def _concatenate_maps(self, maps: list[np.ndarray]) -> np.ndarray:
         """Returns the maps of batches, scaled."""

@@ -10,6 +10,7 @@ import numpy as np
 from etils import epy
 
 from cae.data.arrays import to_float
+from cae.inference import batch_slices
 
 # Both take seconds to import, and programs look up the names of scores before they need them.
 with epy.lazy_imports():
@@ -61,5 +62,5 @@ def make_forward(model: keras.Model) -> ForwardBatches:
 def make_batches(images: np.ndarray) -> Iterator[tf.Tensor]:
     """Yields images, uint8 or floats in 0..1, in batches of `BATCH_PIXELS`, float32 in 0..1."""
     batch_size = max(1, BATCH_PIXELS // math.prod(images.shape[1:3]))
-    for start in range(0, len(images), batch_size):
-        yield tf.constant(to_float(images[start : start + batch_size]))
+    for batch in batch_slices(len(images), batch_size, "scoring"):
+        yield tf.constant(to_float(images[batch]))

@@ -106,13 +106,13 @@ def make_predictor(
     """Returns the predictor of a name in `PREDICTORS`, as the flags configure it."""
     folder, num_examples = run.workdir / "report" / "predictions", values.num_examples
     if name == "denoise":
-        return denoising.DenoisePredictor(run.model, run.image_shape, folder, num_examples)
+        return denoising.DenoisePredictor(run, folder, num_examples)
     if name == "reconstruct":
-        make_section = functools.partial(latents.reconstruct, model=run.model, num_examples=num_examples)
+        make_section = functools.partial(latents.reconstruct, run=run, num_examples=num_examples)
         return latents.SectionPredictor(run, make_section, min_images=1)
     if name == "interpolate":
         weights = interpolation.parse_weights(values.interpolation_weights)
-        make_section = functools.partial(latents.interpolate, model=run.model, weights=weights)
+        make_section = functools.partial(latents.interpolate, run=run, weights=weights)
         return latents.SectionPredictor(run, make_section, min_images=2)
     return outliers.OutlierPredictor(detector, folder, values.fdr, num_examples)
 

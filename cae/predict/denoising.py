@@ -4,9 +4,7 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
 from skimage.restoration import estimate_sigma
 
 from cae.data.image_io import DecodedImage
@@ -15,6 +13,7 @@ from cae.predict.preprocess import Preprocessed
 from cae.predict.tiling import PredictFn, num_tiles, tiled_predict
 from cae.predict.writers import PredictionWriter
 from cae.report.figures import contact_sheet
+from cae.run import Run
 
 PREVIEW_SIZE = 224
 """The longer side of a preview in pixels, at most."""
@@ -28,7 +27,7 @@ def denoise(
     """Denoises an image, all channels together where the model has as many, and else one by one.
 
     Args:
-      predict_fn: The model.
+      predict_fn: The model, such as `Run.denoise`.
       image_shape: Height, width and channels of the images that it was trained on. A convolutional model would take
         larger images whole, but it has learned where the border is: digits far from one came out as clouds.
       original: The image.
@@ -76,24 +75,18 @@ def _estimate_noise(image: np.ndarray) -> float:
     return sigma if np.isfinite(sigma) else 0.0
 
 
-def make_predict_fn(model: keras.Model, image_shape: tuple[int, int, int]) -> PredictFn:
-    """Returns the model as a compiled function of images `[batch, *image_shape]`."""
-    signature = [tf.TensorSpec([None, *image_shape], tf.float32)]
-    return tf.function(model, input_signature=signature)
-
-
 class DenoisePredictor(Predictor):
     """Writes denoised images to the folder denoised, in their original format and mode, and denoised.csv beside it."""
 
-    def __init__(self, model: keras.Model, image_shape: tuple[int, int, int], folder: Path, num_examples: int):
-        self._predict_fn, self._image_shape = make_predict_fn(model, image_shape), image_shape
+    def __init__(self, run: Run, folder: Path, num_examples: int):
+        self._run = run
         self._folder, self._num_examples = folder / "denoised", num_examples
         self.writer = PredictionWriter(folder / "denoised.csv", COLUMNS)
         self._examples: list[tuple[str, np.ndarray, np.ndarray]] = []
 
     def predict(self, name: str, decoded: DecodedImage, preprocessed: Preprocessed | None) -> None:
         """Denoises an image and writes it."""
-        denoised, row = denoise(self._predict_fn, self._image_shape, decoded)
+        denoised, row = denoise(self._run.denoise, self._run.image_shape, decoded)
         decoded.save(self._folder / name, denoised.channels)
         rounded = {column: round(value, 4) if isinstance(value, float) else value for column, value in row.items()}
         self.writer.add(name, **rounded)

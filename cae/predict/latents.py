@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-import keras
 import numpy as np
 
 from cae.data.arrays import to_float
@@ -14,7 +13,7 @@ from cae.predict.writers import write_section
 from cae.report.figures import example_rows, image_table
 from cae.report.report import Section
 from cae.run import Run
-from cae.tasks.interpolate import decode, draw_paths, encode, interpolate_all_methods
+from cae.tasks.interpolate import draw_paths, interpolate_all_methods
 
 BATCH_SIZE = 512
 
@@ -51,14 +50,14 @@ class SectionPredictor(Predictor):
         return [f"{section.headline}: {write_section(self._run, section)}"]
 
 
-def reconstruct(images: Images, model: keras.Model, num_examples: int) -> Section:
+def reconstruct(images: Images, run: Run, num_examples: int) -> Section:
     """Returns the latent vector and the error of each image, and a figure of the first images and their outputs."""
     names, rows, examples = [*images], [], []
     for first in range(0, len(names), BATCH_SIZE):
         batch = {name: images[name] for name in names[first : first + BATCH_SIZE]}
         inputs = _stack(batch)
-        latents = encode(model, inputs)
-        outputs = decode(model, latents)
+        latents = run.encode(inputs)
+        outputs = run.decode(latents)
         errors = ((outputs - inputs) ** 2).mean(axis=(1, 2, 3)).tolist()
         for (name, each), error, latent in zip(batch.items(), errors, latents.astype(np.float64).tolist()):
             row = {
@@ -82,7 +81,7 @@ def reconstruct(images: Images, model: keras.Model, num_examples: int) -> Sectio
     )
 
 
-def interpolate(images: Images, model: keras.Model, weights: np.ndarray) -> Section:
+def interpolate(images: Images, run: Run, weights: np.ndarray) -> Section:
     """Returns interpolations between the first image and the second, the second and the third, and so on.
 
     The animation leads from each image to the next, and from the last back to the first; four images or more are in the
@@ -90,11 +89,11 @@ def interpolate(images: Images, model: keras.Model, weights: np.ndarray) -> Sect
 
     Args:
       images: Two images or more.
-      model: A model with latent vectors.
+      run: A run whose model has latent vectors.
       weights: Interpolation weights in ascending order, `[n]` in 0..1.
     """
     inputs, names = _stack(images), [*map(printable, images)]
-    paths = interpolate_all_methods(model, np.stack([inputs[:-1], inputs[1:]], axis=1), weights)
+    paths = interpolate_all_methods(run, np.stack([inputs[:-1], inputs[1:]], axis=1), weights)
     strips = {
         f"{names[pair]} to {names[pair + 1]}: {method}": np.concatenate(
             [inputs[[pair]], outputs[pair], inputs[[pair + 1]]]
@@ -103,7 +102,7 @@ def interpolate(images: Images, model: keras.Model, weights: np.ndarray) -> Sect
         for method, outputs in paths.items()
     }
     figure = image_table(strips, ["start", *(f"{weight:.4g}" for weight in weights), "end"])
-    figures, animation = draw_paths(model, inputs)
+    figures, animation = draw_paths(run, inputs)
     return Section(
         name="predictions/interpolate",
         title="Interpolation between your images",

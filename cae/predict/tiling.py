@@ -8,12 +8,11 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 
 MAX_BATCH_PIXELS = 64 * 28 * 28
 """Pixels in a batch of tiles, at most, unless a single tile has more."""
 
-PredictFn = Callable[[tf.Tensor], tf.Tensor]
+PredictFn = Callable[[np.ndarray], np.ndarray]
 """Images `[batch, height, width, channels]` to images of the same shape."""
 
 
@@ -74,7 +73,7 @@ def tiled_predict(predict_fn: PredictFn, image: np.ndarray, tile_size: tuple[int
     batch_size = max(1, MAX_BATCH_PIXELS // (tile_height * tile_width))
     for batch in (tiles[first : first + batch_size] for first in range(0, len(tiles), batch_size)):
         slices = [np.s_[row : row + tile_height, column : column + tile_width] for (row, _), (column, _) in batch]
-        predicted = predict_fn(tf.constant(np.stack([padded[each] for each in slices]))).numpy()
+        predicted = predict_fn(np.stack([padded[each] for each in slices]))
         for each, ((_, row_weights), (_, column_weights)), tile in zip(slices, batch, predicted):
             output[each] += row_weights[:, None, None] * column_weights[None, :, None] * tile
     return output[top : top + image.shape[0], left : left + image.shape[1]]

@@ -142,17 +142,13 @@ def build_outlier_data(
     ood_datasets, skipped = outlier_sets.load_outlier_datasets(others, data_dir, run.image_shape, max_images)
     if len(others) < len(names):
         skipped[printable(trained_on)] = "it is what the model was trained on"
-    detector = Detector.fit(
-        run.model,
-        dataset.load("train")[0],
-        dataset.load("calibration")[0],
+    detector = run.fit_detector(
+        dataset,
         score=values.score,
         method=values.threshold_method,
         alpha=values.alpha,
         outliers=np.concatenate([images[::2] for images in ood_datasets.values()]) if ood_datasets else None,
-        step=run.step,
     )
-    detector.save(run.workdir)
     excluded = dataset.excluded_classes("test")[0] if dataset.excluded_classes else None
     class_outliers, unreadable = outlier_sets.load_class_outliers(dataset, max_images)
     return OutlierEvalData(detector, ood_datasets, excluded, unreadable | skipped, max_images, class_outliers)

@@ -1,8 +1,7 @@
 """Interpolation: images decoded between the latent vectors of two images, compared with pixel-space interpolation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import keras
 import numpy as np
 
 from cae.data.arrays import to_float
@@ -10,6 +9,7 @@ from cae.latents import interpolation, interpolation_metrics
 from cae.report.charts import line_chart
 from cae.report.figures import Figure, image_table
 from cae.report.report import Row, Section
+from cae.run import Run
 from cae.tasks.context import EvalContext, example_indices
 from cae.tasks.interpolation_evaluator import PER_WEIGHT_METRICS, InterpolationEvaluator, average_metrics, is_between
 
@@ -30,9 +30,6 @@ STEPS_PER_ANCHOR, MAX_ANCHORS = 12, 12
 
 METRIC_PATH_LENGTH = 16
 """Images of the paths that a data set's metric takes."""
-
-CHUNK_SIZE = 512
-"""Images that the model takes at once."""
 
 
 def run(context: EvalContext) -> Section:
@@ -55,7 +52,7 @@ def run(context: EvalContext) -> Section:
     # The first image of each class, or the first few.
     anchors = example_indices(context, max(len(context.class_names), 4))[:MAX_ANCHORS]
     images = to_float(context.load("test")[0][anchors])
-    figures, closed_path = draw_paths(context.run.model, images)
+    figures, closed_path = draw_paths(context.run, images)
     strip_figure = image_table(strips, ["start", *(f"{weight:.4g}" for weight in weights), "end"])
     return Section(
         name="interpolate",
@@ -76,45 +73,19 @@ def run(context: EvalContext) -> Section:
     )
 
 
-def encode(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the latent vectors `[..., latent_dim]` of images `[..., height, width, channels]` in 0..1."""
-    return _map_chunks(model.encode, images, item_ndim=3)
-
-
-def decode(model: keras.Model, latents: np.ndarray) -> np.ndarray:
-    """Returns the images `[..., height, width, channels]` in 0..1 of latent vectors `[..., latent_dim]`."""
-    return _map_chunks(model.decode, latents, item_ndim=1)
-
-
-def _map_chunks(function: Callable, values: np.ndarray, item_ndim: int) -> np.ndarray:
-    """Applies a function of a batch to an array with any number of leading dimensions."""
-    leading, item_shape = values.shape[:-item_ndim], values.shape[-item_ndim:]
-    items = values.reshape(-1, *item_shape).astype(np.float32)
-    chunks = [function(items[start : start + CHUNK_SIZE]).numpy() for start in range(0, len(items), CHUNK_SIZE)]
-    results = np.concatenate(chunks)
-    return results.reshape(*leading, *results.shape[1:])
-
-
-def interpolate_all_methods(model: keras.Model, ends: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+def interpolate_all_methods(run: Run, ends: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Interpolates between pairs of images by every method.
 
     Args:
-      model: A model with `encode` and `decode`.
+      run: A run whose model has latent vectors.
       ends: Pairs of images, `[num_pairs, 2, height, width, channels]` in 0..1.
       weights: Interpolation weights, `[num_weights]` in 0..1.
 
     Returns:
       Paths `[num_pairs, num_weights, height, width, channels]` by method: each of `INTERPOLATORS`, and `PIXEL_BLEND`.
     """
-    starts, targets = encode(model, ends).swapaxes(0, 1)
-    paths = {
-        name: decode(model, interpolation.interpolate_path(starts, targets, weights, interpolator))
-        for name, interpolator in interpolation.INTERPOLATORS.items()
-    }
-    pixels = ends.reshape(*ends.shape[:2], -1)
-    blends = interpolation.interpolate_path(pixels[:, 0], pixels[:, 1], weights)
-    paths[PIXEL_BLEND] = blends.astype(np.float32).reshape(*blends.shape[:2], *ends.shape[2:])
-    return paths
+    methods = {name: name for name in interpolation.INTERPOLATORS} | {PIXEL_BLEND: interpolation.PIXELS}
+    return {name: run.interpolate(ends[:, 0], ends[:, 1], weights, method) for name, method in methods.items()}
 
 
 def _evaluate_pairs(
@@ -132,7 +103,7 @@ def _evaluate_pairs(
     means, curves, strips = {}, {}, {}
     for pair_type, indices in pairs.items():
         ends = to_float(images[indices])
-        all_paths = interpolate_all_methods(context.run.model, ends, weights)
+        all_paths = interpolate_all_methods(context.run, ends, weights)
         for method, paths in all_paths.items():
             metrics = evaluator.evaluate(paths, ends, weights)
             means[pair_type, method] = average_metrics(metrics, weights)
@@ -185,7 +156,7 @@ def _evaluate_dataset_metric(context: EvalContext) -> dict[str, float]:
     images, labels = context.load("test")
     indices = interpolation_metrics.sample_pairs(labels, 0, context.interpolation_pairs, context.seed)["any"]
     ends = to_float(images[indices])
-    paths = interpolate_all_methods(context.run.model, ends, np.linspace(0, 1, METRIC_PATH_LENGTH))
+    paths = interpolate_all_methods(context.run, ends, np.linspace(0, 1, METRIC_PATH_LENGTH))
     return {name: value for name, value in context.interpolation_metric(paths[LATENT]).items() if value is not None}
 
 
@@ -204,23 +175,24 @@ def _make_headline(
     )
 
 
-def draw_paths(model: keras.Model, images: np.ndarray) -> tuple[dict[str, tuple[str, Figure]], np.ndarray]:
+def draw_paths(run: Run, images: np.ndarray) -> tuple[dict[str, tuple[str, Figure]], np.ndarray]:
     """Draws interpolations between more than two images.
 
     Args:
-      model: A model with `encode` and `decode`.
+      run: A run whose model has latent vectors.
       images: `[num_images, height, width, channels]` in 0..1.
 
     Returns:
       Captions and figures by name: a grid with the first four images in its corners, where there are so many, and a
       closed path through all of them; and the frames of the path, `[num_frames, height, width, channels]`.
     """
-    latents = encode(model, images)
+    latents = run.encode(images)
     figures = {}
     if len(images) >= 4:
-        grid = decode(model, interpolation.interpolate_grid(latents[:4], GRID_SIDE))
-        figures["interpolate_grid"] = ("Between four images, one in each corner", image_table(grid))
-    frames = decode(model, interpolation.closed_path(latents, STEPS_PER_ANCHOR))
+        grid = interpolation.interpolate_grid(latents[:4], GRID_SIDE).reshape(GRID_SIDE**2, -1)
+        table = image_table(run.decode(grid).reshape(GRID_SIDE, GRID_SIDE, *run.image_shape))
+        figures["interpolate_grid"] = ("Between four images, one in each corner", table)
+    frames = run.decode(interpolation.closed_path(latents, STEPS_PER_ANCHOR))
     segments = frames.reshape(len(images), STEPS_PER_ANCHOR, *images.shape[1:])
     rows = np.concatenate([images[:, None], segments, np.roll(images, -1, axis=0)[:, None]], axis=1)
     caption = "A closed path through several images: each row leads from one image to the next"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
@@ -28,8 +27,6 @@ MIN_ABLATION_IMAGES, MAX_ABLATION_IMAGES = 100, 1000
 """Test images on which each dimension is replaced by its mean; the fewer, the longer the latent vectors."""
 
 MAX_ABLATION_DECODINGS = 32 * MAX_ABLATION_IMAGES
-
-BATCH_SIZE = 256
 
 CAPTIONS = {
     "latents_clusters": "Test images of each class by cluster; a cluster is named after the class it is matched to",
@@ -86,9 +83,8 @@ def run(context: EvalContext) -> Section:
 
 def encode_split(context: EvalContext, split: str) -> Codes:
     """Returns the latent vectors and the labels of a split's clean images."""
-    encode = tf.function(context.run.model.encode, reduce_retracing=True)
-    vectors = [encode(batch["image"]).numpy() for batch in context.batches(split, None)]
-    return Codes(np.concatenate(vectors), context.load(split)[1])
+    images, labels = context.load(split)
+    return Codes(context.run.encode(images), labels)
 
 
 def evaluate_classes(
@@ -139,12 +135,9 @@ def per_dimension_rows(context: EvalContext, train: Codes, test: Codes) -> list[
     affordable = max(MAX_ABLATION_DECODINGS // len(means), MIN_ABLATION_IMAGES)
     indices = evenly_spaced(len(test), min(affordable, MAX_ABLATION_IMAGES))
     images, vectors = to_float(context.load("test")[0][indices]), test.vectors[indices]
-    decode = tf.function(context.run.model.decode, reduce_retracing=True)
 
     def mse(vectors: np.ndarray) -> float:
-        batches = [slice(start, start + BATCH_SIZE) for start in range(0, len(images), BATCH_SIZE)]
-        sums = [np.square(decode(vectors[batch]).numpy() - images[batch]).sum(dtype="float64") for batch in batches]
-        return float(sum(sums) / images.size)
+        return float(np.square(context.run.decode(vectors) - images).mean(dtype="float64"))
 
     full_mse, rows = mse(vectors), []
     for dimension, (mean, std) in enumerate(zip(means, stds)):

@@ -20,6 +20,18 @@ def test_cropping_undoes_padding(height, width, is_static, random):
     np.testing.assert_array_equal(cropped, images)
 
 
+@pytest.mark.parametrize("height, width", [(1, 1), (2, 7), (3, 9), (1, 28), (12, 16)])
+def test_padding_reflects_images_of_any_size(height, width, random):
+    images = random.random((2, height, width, 3), np.float32)
+    missing = (-height % 8, -width % 8)
+    paddings = [(0, 0), *((count // 2, count - count // 2) for count in missing), (0, 0)]
+    expected = np.pad(images, paddings, "symmetric")
+    pad = tf.function(lambda images: layers.pad_to_multiple(images, 8, "SYMMETRIC"))
+    for shape in (images.shape, [None, None, None, 3]):
+        padded = pad.get_concrete_function(tf.TensorSpec(shape, tf.float32))(tf.constant(images))
+        np.testing.assert_array_equal(padded, expected)
+
+
 def test_space_to_depth_undoes_depth_to_space(random):
     features = random.random((2, 6, 8, 12), np.float32)
     np.testing.assert_array_equal(layers.space_to_depth(layers.depth_to_space(features)), features)

@@ -66,6 +66,7 @@ def test_output_has_the_shape_of_the_input(perturbed, shape, random):
 def test_flags_agree_with_the_base_class(name):
     spec = models.MODELS[name]
     assert spec.has_latents == ("latent_dim" in spec.flags) == issubclass(spec.model_class, Autoencoder)
+    assert spec.free_sides != spec.has_latents
     assert ("beta" in spec.flags) == issubclass(spec.model_class, GenerativeAutoencoder)
 
 
@@ -81,10 +82,11 @@ def test_autoencoders_decode_what_they_encode(perturbed, has_latents, random):
 def test_denoisers_without_latent_vectors_take_images_of_any_size(perturbed, has_latents, random):
     if has_latents:
         pytest.skip("made for images of one size")
-    graph = tf.function(perturbed(), input_signature=None)
-    for size in ((28, 28), (40, 17), (9, 64)):
+    model = perturbed()
+    graph = tf.function(model, input_signature=[tf.TensorSpec([None, None, None, 1])])
+    for size in ((28, 28), (40, 17), (9, 64), (1, 1), (1, 31)):
         images = random.random((2, *size, 1), np.float32)
-        assert graph(images).shape == images.shape
+        np.testing.assert_allclose(graph(images), model(images), atol=1e-5)
 
 
 def test_denoisers_without_latent_vectors_are_shift_equivariant(perturbed, has_latents, random):
@@ -147,14 +149,10 @@ def test_output_for_cross_entropy_is_a_probability(perturbed, random):
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_outputs_are_float32_in_every_precision(build, has_latents, precision, random):
-    try:
-        model = build(precision=precision)
-        images = random.random((2, 28, 28, 1), np.float32)
-        assert model(images).dtype == tf.float32
-        assert not has_latents or model.encode(images).dtype == tf.float32
-        assert {variable.dtype for variable in model.variables} == {"float32"}
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model, images = build(precision=precision), random.random((2, 28, 28, 1), np.float32)
+    assert model(images).dtype == tf.float32
+    assert not has_latents or model.encode(images).dtype == tf.float32
+    assert {variable.dtype for variable in model.variables} == {"float32"}
 
 
 def test_weights_are_a_function_of_the_seed(build):
@@ -164,14 +162,21 @@ def test_weights_are_a_function_of_the_seed(build):
     assert any(not np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights()))
 
 
-def test_saved_model_is_loaded_with_the_same_output(perturbed, tmp_path, random):
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_saved_model_is_loaded_with_the_same_output(perturbed, precision, tmp_path, random):
     """Keras saves the arguments of the constructor, defaults included."""
-    model, images = perturbed((27, 33, 3)), random.random((2, 27, 33, 3), np.float32)
+    model, images = perturbed((27, 33, 3), precision=precision), random.random((2, 27, 33, 3), np.float32)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(images), model(images))
     assert loaded.get_config() == model.get_config()
     assert model.get_config()["base_filters"] == 4 and model.get_config()["output_activation"] == "linear"
+
+
+def test_registered_classes_are_those_that_saved_models_name(name):
+    models.register_classes()
+    spec = models.MODELS[name]
+    assert keras.saving.get_registered_object(f"cae>{spec.class_name}") is spec.model_class
 
 
 def test_unknown_model_is_answered_with_the_available_ones():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from half_mean import HalfMean
+from half_mean import half_mean_run
 from PIL import Image
 
 from cae.data import image_io
@@ -10,8 +10,8 @@ from cae.outliers.detector import Detector
 
 
 @pytest.fixture(scope="session")
-def model():
-    return HalfMean()
+def run():
+    return half_mean_run()
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +25,8 @@ def normal():
 
 
 @pytest.fixture(scope="session")
-def detector(model, normal):
-    return Detector.fit(model, normal[:300], normal[300:], score="hog", method="conformal", alpha=0.05)
+def detector(run, normal):
+    return Detector.fit(run.model, normal[:300], normal[300:], score="hog", method="conformal", alpha=0.05)
 
 
 @pytest.fixture

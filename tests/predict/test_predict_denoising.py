@@ -3,15 +3,21 @@ import weakref
 import numpy as np
 import pytest
 import tensorflow as tf
+from half_mean import run_of
 from PIL import Image
 from skimage.restoration import estimate_sigma
 
 from cae import models
 from cae.config import Config
 from cae.predict import denoising
-from cae.predict.denoising import DenoisePredictor, denoise, make_predict_fn
+from cae.predict.denoising import DenoisePredictor, denoise
 
 SHAPE = (28, 28, 1)
+
+
+def small_run(name):
+    config = Config(base_filters=4, latent_dim=4, model=name)
+    return run_of(models.build_model(config, SHAPE), SHAPE, config)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -25,7 +31,7 @@ def test_the_identity_leaves_gray_and_color_images_unchanged(size, channels, ran
 
 
 def test_color_channels_are_denoised_as_gray_images(random, decode):
-    predict_fn = make_predict_fn(models.build_model(Config(base_filters=4, latent_dim=4), SHAPE), SHAPE)
+    predict_fn = small_run("conv").denoise
     values = random.integers(0, 256, (40, 30, 3), np.uint8)
     color, _ = denoise(predict_fn, SHAPE, decode(values))
     gray = [denoise(predict_fn, SHAPE, decode(values[..., channel].copy()))[0].channels for channel in range(3)]
@@ -34,7 +40,7 @@ def test_color_channels_are_denoised_as_gray_images(random, decode):
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_model_denoises_images_of_any_size(name, random, decode):
-    predict_fn = make_predict_fn(models.build_model(Config(base_filters=4, latent_dim=4, model=name), SHAPE), SHAPE)
+    predict_fn = small_run(name).denoise
     for size in ((28, 28), (3, 7), (61, 45, 3)):
         denoised, _ = denoise(predict_fn, SHAPE, decode(random.integers(0, 256, size, np.uint8)))
         assert denoised.channels.reshape(size).dtype == np.uint8
@@ -55,8 +61,8 @@ def test_constant_and_tiny_images_have_no_noise(decode):
         assert denoise(tf.identity, SHAPE, decode(values))[1]["noise_before"] == 0
 
 
-def test_the_predictor_saves_images_and_holds_only_previews(model, random, decode, tmp_path):
-    predictor, alive, max_alive = DenoisePredictor(model, (12, 12, 1), tmp_path / "out", num_examples=2), [], 0
+def test_the_predictor_saves_images_and_holds_only_previews(run, random, decode, tmp_path):
+    predictor, alive, max_alive = DenoisePredictor(run, tmp_path / "out", num_examples=2), [], 0
     for number in range(5):
         decoded = decode(random.integers(0, 256, (20, 15), np.uint8))
         alive.append(weakref.ref(decoded))

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from half_mean import HalfMean
+from half_mean import half_mean_run
 
-from cae.data import noise, pipeline
+from cae.data import pipeline
 from cae.data.image_dataset import ImageDataset
 from cae.data.splits import ArraySplit
 from cae.tasks.context import EvalContext
@@ -43,7 +43,7 @@ def context():
     splits |= {"validation": splits["test"], "train": splits["test"]}
     dataset = ImageDataset("synthetic", (12, 12, 1), ("a", "b", "c"), splits)
     return EvalContext(
-        run=SimpleNamespace(model=HalfMean(), noise=noise.parse_noise("salt_pepper:0.4-0.6")),
+        run=half_mean_run(),
         batches=pipeline.make_eval_batches(dataset, seed=0, batch_size=3),
         load=dataset.load,
         noises=["salt_pepper:0.5", "gaussian:0.1", "gaussian:0.2", "none"],

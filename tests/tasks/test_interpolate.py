@@ -19,7 +19,7 @@ def constant_images(values):
 
 
 def test_paths_are_decoded_from_latent_vectors_or_blended_from_pixels(context):
-    paths = interpolate.interpolate_all_methods(context.run.model, constant_images([[0.2, 0.8]]), WEIGHTS)
+    paths = interpolate.interpolate_all_methods(context.run, constant_images([[0.2, 0.8]]), WEIGHTS)
     assert paths.keys() == {"lerp", "slerp", "pixel_blend"}
     np.testing.assert_allclose(paths["lerp"][0, :, 0, 0, 0], [0.1, 0.175, 0.25, 0.4], atol=1e-6)
     np.testing.assert_allclose(paths["pixel_blend"][0, :, 0, 0, 0], [0.2, 0.35, 0.5, 0.8], atol=1e-6)
@@ -79,15 +79,8 @@ def test_a_data_sets_own_metric_is_reported_beside_the_others(context):
     assert "max step ratio 1" in section.headline and "smoothness 0.5" in section.headline
 
 
-def test_encode_and_decode_keep_leading_dimensions(context):
-    images = constant_images(np.linspace(0, 1, 600).reshape(150, 2, 2))  # More than one chunk.
-    latents = interpolate.encode(context.run.model, images)
-    assert latents.shape == (150, 2, 2, 2)
-    np.testing.assert_allclose(interpolate.decode(context.run.model, latents), images / 2, atol=1e-6)
-
-
 def test_the_task_encodes_the_same_images_as_the_pipeline(context):
     images, _ = context.load("test")
     batch = next(iter(context.batches("test", None, range(3))))
-    latents = interpolate.encode(context.run.model, images[:3].astype(np.float32) / 255)
+    latents = context.run.encode(images[:3])
     np.testing.assert_allclose(latents, context.run.model.encode(batch["image"]), atol=1e-6)

@@ -1,11 +1,11 @@
 import dataclasses
-from types import SimpleNamespace
 from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from half_mean import run_of
 
 from cae.data import pipeline
 from cae.data.image_dataset import ImageDataset
@@ -20,6 +20,8 @@ COUNT, SHAPE = 42, (27, 33, 3)
 
 class Corners(keras.Model):
     """Encodes an image as its channels' means and a constant; decodes images of one color."""
+
+    latent_dim = 4
 
     def encode(self, images):
         return tf.pad(tf.reduce_mean(images, [1, 2]), [[0, 0], [0, 1]], constant_values=0.5)
@@ -46,7 +48,7 @@ def colors():
     }
     dataset = ImageDataset("synthetic", SHAPE, ("red", "green", "blue"), splits)
     return EvalContext(
-        run=SimpleNamespace(model=Corners(), noise=None),
+        run=run_of(Corners(), SHAPE),
         batches=pipeline.make_eval_batches(dataset, seed=0, batch_size=10),
         load=dataset.load,
         noises=["gaussian:0.1"],

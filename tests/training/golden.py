@@ -69,13 +69,10 @@ def train(case, strategy):
         lr_schedule="cosine", noise="gaussian:0.1-0.5", **OBJECTIVES[objective],
     )  # fmt: skip
     train_data = pipeline.make_train_data(make_dataset(), noise.parse_noise(config.noise), BATCH_SIZE, config.seed)
-    try:
-        state = TrainState.create(strategy, config, IMAGE_SHAPE, train_data.num_steps(config.epochs))
-        train_steps = make_train_steps(strategy, state, get_objective(config), BATCH_SIZE)
-        batches = distribution.distribute_dataset(strategy, train_data.train(0, STEPS), infinite=True)
-        _, applied = train_steps(iter(batches), tf.constant(STEPS))
-    finally:
-        keras.config.set_dtype_policy("float32")
+    state = TrainState.create(strategy, config, IMAGE_SHAPE, train_data.num_steps(config.epochs))
+    train_steps = make_train_steps(strategy, state, get_objective(config), BATCH_SIZE)
+    batches = distribution.distribute_dataset(strategy, train_data.train(0, STEPS), infinite=True)
+    _, applied = train_steps(iter(batches), tf.constant(STEPS))
     assert state.global_step == STEPS and int(applied) == STEPS
     networks = {"model": state} | ({"critic": state.critic} if state.critic else {})
     # Keras' names would number the layers of the process.

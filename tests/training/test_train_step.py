@@ -176,8 +176,7 @@ def test_steps_end_after_many_consecutive_nonfinite_ones(state_cache, tiny, rand
 
 @pytest.fixture
 def float16():
-    yield Config(latent_dim=4, base_filters=4, precision="mixed_float16", batch_size=8)
-    keras.config.set_dtype_policy("float32")
+    return Config(latent_dim=4, base_filters=4, precision="mixed_float16", batch_size=8)
 
 
 def test_overflow_on_the_second_replica_alone_keeps_the_weights_finite(float16, mirrored, random):

@@ -11,7 +11,6 @@ import json
 import signal
 from unittest import mock
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -92,7 +91,6 @@ class StateCache:
                 variable.assign(value)
             return cached.state
         state = TrainState.create(strategy, config, IMAGE_SHAPE, total_steps)
-        keras.config.set_dtype_policy("float32")
         self._states[key] = _CachedState(state, [each.numpy() for each in variables(state)], {})
         return state
 
@@ -171,7 +169,6 @@ def train(
             stack.enter_context(state_cache.patch_trainer())
         else:
             state = TrainState.create(strategy, config, dataset.image_shape, total_steps)
-            stack.callback(keras.config.set_dtype_policy, "float32")
         if not image_summaries:
             stack.enter_context(mock.patch.object(metric_writer, "image_summaries", lambda *_: {}))
         objective = get_objective(config)

@@ -1,0 +1,57 @@
+"""Training from a configuration: the lock of its folder, its data set, its strategy, and the trainer."""
+
+import contextlib
+from pathlib import Path
+
+from etils import epy
+
+from cae import cli, runtime
+from cae.config import Config
+from cae.preemption import PreemptionHandler
+from cae.workdir import lock_workdir
+
+# What the user named is checked before TensorFlow is imported, which takes seconds.
+with epy.lazy_imports():
+    import tensorflow as tf
+
+    from cae import metrics, models
+    from cae.data import datasets, noise
+    from cae.training import distribution, trainer
+
+
+def train(config: Config, workdir: Path, signals: PreemptionHandler | None = None) -> None:
+    """Trains a model, or resumes its training, while the run's folder is locked.
+
+    Args:
+      config: The configuration.
+      workdir: The run's folder.
+      signals: Of a program that is to end in order after a signal.
+
+    Raises:
+      UserError: A name is unknown, the data set is not available, or as `lock_workdir` and `Trainer.train`.
+      Preempted: A signal was received; the state is saved.
+    """
+    models.get_model_spec(config.model)
+    metrics.get_loss(config.loss)
+    noise.parse_noise(config.noise)
+    signals = signals or PreemptionHandler()
+    is_chief = runtime.is_chief(config.distribution_strategy)
+    with lock_workdir(workdir) if is_chief else contextlib.nullcontext():
+        # The images of some classes are counted by reading them, for which TensorFlow has to be set up; so are
+        # duplicates.
+        strategy = _make_strategy(config, signals) if config.normal_classes or config.remove_duplicates else None
+        dataset = datasets.open_dataset(config)
+        datasets.check_dataset(dataset, config.batch_size)
+        for warning in dataset.warnings() if is_chief else ():
+            cli.print_line(warning)
+        strategy = strategy or _make_strategy(config, signals)
+        with signals.deferred() as poll_signal:
+            trainer.run_training(strategy, config, dataset, workdir, poll_signal)
+
+
+def _make_strategy(config: Config, signals: PreemptionHandler) -> "tf.distribute.Strategy":
+    """Imports TensorFlow, and returns the configured strategy."""
+    runtime.import_tensorflow()
+    strategy = distribution.make_strategy(config.distribution_strategy, config.logical_cpus)
+    signals.reinstall()  # Some strategies install a handler of their own for SIGTERM.
+    return strategy
