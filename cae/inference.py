@@ -1,15 +1,21 @@
 """What a user gives to a trained model, checked, and functions of it applied batch by batch."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from etils import epy
 from PIL import Image
 
 from cae.data.arrays import to_float
 from cae.io_utils import progress_bar
+
+# It takes seconds to import, and programs look up the names of scores before they need it.
+with epy.lazy_imports():
+    import tensorflow as tf
 
 MAX_ROUNDING_ERROR = 1e-4
 """By which floats may lie outside of 0..1, for example after resizing; it is less than half a step of 12 bits."""

@@ -57,7 +57,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     with lock:
         temporary_path(workdir / _CONFIG).unlink(missing_ok=True)  # Of a run that was killed.
         if (workdir / _CONFIG).exists():
-            load_run_config(workdir)
+            _load_config_json(workdir)
         elif any(path.name != _LOCK for path in workdir.iterdir()):
             raise UserError(f"--workdir={workdir} is not empty and not a run's folder; use a new or an empty one")
         yield
@@ -77,19 +77,29 @@ def load_run_config(workdir: Path) -> dict[str, Any]:
       `config`, the fields of `Config`; `dataset`, what the run was trained on; `versions` of Python and of packages.
 
     Raises:
-      UserError: The folder's name is not UTF-8, or there is no config.json, or not one that a run wrote.
+      UserError: The folder's name is not UTF-8, or there is no config.json, or not one that a run of a known version
+        wrote.
     """
+    saved = _load_config_json(workdir)
+    if missing := _DATASET_KEYS - saved["dataset"].keys():
+        raise UserError(
+            f"{workdir / _CONFIG} has no {min(missing)} of the data set; another version of this program wrote it"
+        )
+    return saved
+
+
+def _load_config_json(workdir: Path) -> dict[str, Any]:
     path = workdir / _CONFIG
     _check_name(workdir)
     try:
         saved = json.loads(path.read_text())
         if "settings" in saved:  # The key of earlier versions.
             saved["config"] = saved.pop("settings")
-        if not {"config", "dataset", "versions"} <= saved.keys():
+        shape = saved["dataset"].get("image_shape", [1, 1, 1]) if "dataset" in saved else ()
+        is_shape = len(shape) == 3 and all(isinstance(side, int) and side > 0 for side in shape)
+        if not (is_shape and {"config", "dataset", "versions"} <= saved.keys()):
             raise ValueError
         saved["config"] = upgrade(saved["config"])
-        if missing := _DATASET_KEYS - saved["dataset"].keys():
-            raise UserError(f"{path} has no {min(missing)} of the data set; another version of this program wrote it")
     except FileNotFoundError as error:
         raise UserError(f"--workdir={workdir} contains no run (no config.json); train.py creates one") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -120,7 +130,7 @@ def write_run_config(workdir: Path, config: Config, dataset: Mapping[str, Any], 
     # A run that was killed in its first save leaves a temporary folder only.
     has_checkpoints = any(each.suffix != ".tmp" for each in (workdir / "checkpoints").glob("*"))
     if path.exists() and has_checkpoints:
-        _check_same_run(workdir, load_run_config(workdir), run_config)
+        _check_same_run(workdir, _load_config_json(workdir), run_config)
     with atomic_write(path) as file:
         file.write(json.dumps(run_config, indent=2) + "\n")
     return run_config

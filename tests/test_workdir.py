@@ -95,7 +95,9 @@ def test_a_config_json_of_an_earlier_version_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{}", "[1]", "null", '{"config": 1', '{"config": 1, "dataset": 1, "versions": 1}']
+    "content",
+    ["", "{}", "[1]", "null", '{"config": 1', '{"config": 1, "dataset": 1, "versions": 1}']
+    + [f'{{"config": {{}}, "versions": {{}}, "dataset": {dataset}}}' for dataset in ("1", '{"image_shape": [28, 28]}')],
 )
 def test_a_config_json_of_another_program_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
