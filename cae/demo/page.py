@@ -117,18 +117,28 @@ def _add_interpolation(demo: Demo, current: gr.State) -> None:
     start = or_message(demo.interpolate, states[0].value, states[1].value, weight.value, method.value)
     result = gr.HTML(start, elem_id="path")
     arguments = [*states, weight, method]
-    gr.on([weight.change, method.change, *(state.change for state in states)],
-          functools.partial(or_message, demo.interpolate), arguments, result, **EVENT)  # fmt: skip
-    examples = demo.inliers + demo.outliers
+    gr.on([weight.change, method.change], functools.partial(or_message, demo.interpolate), arguments, result, **EVENT)
     with gr.Row():
-        for state, ordinal in zip(states, ("first", "second")):
+        for position, (state, ordinal) in enumerate(zip(states, ("first", "second"))):
             with gr.Column(min_width=300):
-                button = gr.Button(f"Use the image of the other tab as the {ordinal}", elem_id=f"use_{ordinal}")
-                button.click(lambda given: given, current, state, **EVENT)
-                if examples:
-                    gallery = widgets.gallery(examples, f"Or click the {ordinal} image", f"{ordinal}_examples")
+                _add_choice(demo, position, ordinal, current, arguments, [state, result])
 
-                    def take_example(event: gr.EventData) -> Preprocessed | None:
-                        return _given(examples, event.index)
 
-                    gallery.select(take_example, None, state, **EVENT)
+def _add_choice(
+    demo: Demo, position: int, ordinal: str, current: gr.State, arguments: list[Any], outputs: list[Any]
+) -> None:
+    """Adds what chooses the first or the second image: a button, and examples to click."""
+
+    def choose(given: Preprocessed | None, *values: Any) -> tuple[Preprocessed | None, str]:
+        images = [*values[:2]]
+        images[position] = given
+        return given, or_message(demo.interpolate, *images, *values[2:])
+
+    def choose_example(event: gr.EventData, *values: Any) -> tuple[Preprocessed | None, str]:
+        return choose(_given(examples, event.index), *values)
+
+    button = gr.Button(f"Use the image of the other tab as the {ordinal}", elem_id=f"use_{ordinal}")
+    button.click(choose, [current, *arguments], outputs, **EVENT)
+    if examples := demo.inliers + demo.outliers:
+        gallery = widgets.gallery(examples, f"Or click the {ordinal} image", f"{ordinal}_examples")
+        gallery.select(choose_example, arguments, outputs, **EVENT)

@@ -95,7 +95,7 @@ class Demo:
         ]
         nearest = np.abs(STRIP_WEIGHTS - weight).argmin()
         strip = [
-            markup.figure(f"{each:.1f}", image, "cae-chosen" * (index == nearest))
+            markup.figure(f"{each:.1f}", image, "cae-chosen" if index == nearest else "")
             for index, (each, image) in enumerate(zip(STRIP_WEIGHTS, path[1:]))
         ]
         return markup.images(figures) + markup.images(strip, "cae-strip")
