@@ -16,13 +16,14 @@ from cae.report.figures import ERROR_COLORMAP, LATENT_COLORMAP, latent_block
 
 CSS = """
 .cae-images {display: grid; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); gap: 12px}
+.cae-ends {display: grid; grid-template-columns: repeat(3, minmax(0, 200px)); gap: 12px}
 .cae-strip {display: grid; grid-template-columns: repeat(auto-fit, minmax(44px, 1fr)); gap: 4px; margin-top: 12px}
 .cae-figure {margin: 0; min-width: 0}
 .cae-figure img {image-rendering: pixelated; width: 100%; border: 1px solid var(--border-color-primary)}
 .cae-figure img.cae-square {aspect-ratio: 1}
 .cae-figure figcaption {font-size: 13px; line-height: 1.3; color: var(--body-text-color)}
 .cae-strip figcaption {font-size: 11px; text-align: center}
-.cae-chosen img {outline: 3px solid var(--color-accent)}
+.cae-chosen img {outline: 3px solid var(--color-accent); outline-offset: -3px}
 .cae-text {color: var(--body-text-color); margin: 8px 0; overflow-wrap: anywhere}
 .cae-verdict {font-size: 17px; padding: 8px 12px; border-left: 6px solid var(--cae-color)}
 .cae-message {padding: 8px 12px; border-left: 6px solid #d97706}

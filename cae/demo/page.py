@@ -46,14 +46,6 @@ def _add_inspection(demo: Demo, current: gr.State) -> None:
         with gr.Column(scale=2, min_width=300):
             canvas = widgets.canvas(demo.run.image_shape, demo.background)
             upload = gr.File(label="Or drop an image file", type="filepath", height=140, elem_id="upload")
-            galleries = [
-                (examples, widgets.gallery(examples, label, elem_id))
-                for examples, label, elem_id in (
-                    (demo.inliers, "Or click a test image", "inliers"),
-                    (demo.outliers, "Or click an outlier", "outliers"),
-                )
-                if examples
-            ]
         with gr.Column(scale=3, min_width=300):
             controls = _inspection_controls(demo)
             values = [control.value for control in controls]
@@ -62,11 +54,17 @@ def _add_inspection(demo: Demo, current: gr.State) -> None:
     gr.on([control.change for control in controls], show, [current, *controls], result, **EVENT)
     controls[0].change(lambda noise: gr.update(interactive=noise in NOISES), controls[0], controls[1], **EVENT)
     outputs = [current, result]
+    with gr.Row():
+        for examples, label, elem_id in (
+            (demo.inliers, "Or click a test image", "inliers"),
+            (demo.outliers, "Or click an outlier", "outliers"),
+        ):
+            if examples:
+                gallery = widgets.gallery(examples, label, elem_id)
+                choose = functools.partial(_given, examples)
+                gallery.select(_event_handler(demo, choose, "index"), controls, outputs, **EVENT)
     upload.upload(lambda *values: _take(demo, demo.read_upload, *values), [upload, *controls], outputs, **EVENT)
     canvas.input(_event_handler(demo, demo.read_drawing, "image"), controls, outputs, **EVENT)
-    for examples, gallery in galleries:
-        choose = functools.partial(_given, examples)
-        gallery.select(_event_handler(demo, choose, "index"), controls, outputs, **EVENT)
 
 
 def _event_handler(demo: Demo, read: Callable[[Any], Preprocessed], name: str) -> Callable:

@@ -98,7 +98,7 @@ class Demo:
             markup.figure(f"{each:.1f}", image, "cae-chosen" if index == nearest else "")
             for index, (each, image) in enumerate(zip(STRIP_WEIGHTS, path[1:]))
         ]
-        return markup.images(figures) + markup.images(strip, "cae-strip")
+        return markup.images(figures, "cae-ends") + markup.images(strip, "cae-strip")
 
     def read_drawing(self, data_url: str) -> Preprocessed:
         """Returns a drawing as the model takes it, see `inputs.read_drawing`."""
