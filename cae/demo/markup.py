@@ -15,7 +15,7 @@ from cae.report.anomaly_maps import MAX_VALUE, MIN_VALUE, OUTLINE_COLOR, draw_ce
 from cae.report.figures import ERROR_COLORMAP, LATENT_COLORMAP, latent_block
 
 CSS = """
-.cae-images {display: grid; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); gap: 12px}
+.cae-images {display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 12px}
 .cae-ends {display: grid; grid-template-columns: repeat(3, minmax(0, 200px)); gap: 12px}
 .cae-strip {display: grid; grid-template-columns: repeat(auto-fit, minmax(44px, 1fr)); gap: 4px; margin-top: 12px}
 .cae-figure {margin: 0; min-width: 0}
@@ -60,7 +60,7 @@ def latent_figure(latent: np.ndarray, limit: float) -> str:
     """Returns a latent vector as a block, blue for -limit and red for limit."""
     block = np.ma.masked_invalid(latent_block(latent))
     colors = matplotlib.colormaps[LATENT_COLORMAP](block / (2 * limit) + 0.5)
-    caption = f"latent vector, from -{limit:.2g} (blue) to {limit:.2g} (red)"
+    caption = f"latent vector, -{limit:.2g} (blue) to {limit:.2g} (red)"
     return figure(caption, colors, image_class="cae-square")
 
 
