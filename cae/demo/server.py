@@ -67,5 +67,6 @@ def private_environment() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Waits for Ctrl-C."""
-    threading.Event().wait()
+    """Waits for Ctrl-C, which is how a demo ends."""
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

@@ -20,6 +20,7 @@ from cae.demo.views import Demo, describe, or_message
 from cae.errors import UserError
 from cae.outliers.detector import Detector
 from cae.predict.preprocess import Preprocessed
+from cae.run import Run
 
 
 def given(image):
@@ -233,3 +234,19 @@ def test_what_a_run_lacks_is_left_out_and_a_line_says_so(unet):
 def test_outliers_are_made_from_inliers(unet):
     assert len(unet.inliers) == 10 and {"uniform noise", "inverted"} <= {each.name for each in unet.outliers}
     assert all(each.image.shape == (28, 28, 1) and each.image.dtype == np.uint8 for each in unet.outliers)
+
+
+def test_without_data_set_there_are_no_examples(trained_run, monkeypatch):
+    def fail(run, **location):
+        raise UserError("gone")
+
+    run = cae.load(trained_run.workdir)
+    monkeypatch.setattr(Run, "open_dataset", fail)
+    demo = loading.load_demo(run, {})
+    assert demo.detector and demo.notes == ("no examples: gone",)
+    app = page.build_app(demo)
+    values = {block.elem_id: block.value for block in app.blocks.values() if getattr(block, "elem_id", None)}
+    assert inputs.NO_IMAGE in values["result"] and "inliers" not in values
+    monkeypatch.setattr(Run, "load_detector", fail)
+    with pytest.raises(UserError, match="gone"):
+        loading.load_demo(dataclasses.replace(run), {})

@@ -13,10 +13,22 @@ from cli import assert_one_line, call
 from cae.demo import server
 
 
-def get(url):
-    # Not through a proxy.
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url) as response:
+def get(url, data=None):
+    """What is at a URL, or the answer to a dict that is posted to it; not through a proxy."""
+    request = urllib.request.Request(url, data and json.dumps(data).encode(), {"Content-Type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as response:
         return response.read().decode()
+
+
+def trigger(url, config, elem_id, event, event_data):
+    """The last output of what an event of a component starts, as the page asks for it."""
+    components = {each["props"].get("elem_id"): each["id"] for each in config["components"]}
+    target = [components[elem_id], event]
+    values = {each["id"]: each["props"].get("value") for each in config["components"]}
+    (found,) = (each for each in config["dependencies"] if target in each["targets"])
+    data = [values[each] for each in found["inputs"]]
+    body = {"data": data, "event_data": event_data, "fn_index": found["id"], "session_hash": elem_id}
+    return json.loads(get(f"{url}gradio_api/run/predict", body))["data"][-1]
 
 
 def test_page_is_served_to_this_machine_alone(trained_run, monkeypatch, tmp_path):
@@ -25,6 +37,9 @@ def test_page_is_served_to_this_machine_alone(trained_run, monkeypatch, tmp_path
     def visit():
         (url,) = (f"http://{server.HOST}:{port}/" for port in ports)
         pages.update(html=get(url), config=json.loads(get(f"{url}config")), folder=os.environ["GRADIO_TEMP_DIR"])
+        pages["index"] = trigger(url, pages["config"], "inliers", "select", {"index": 3})
+        pages["path"] = trigger(url, pages["config"], "second_examples", "select", {"index": 3})
+        pages["drawn"] = trigger(url, pages["config"], "canvas", "input", {"image": ""})
 
     def connect_here(each, address):
         assert address[0] in (server.HOST, "localhost"), f"a connection to {address}"
@@ -40,6 +55,10 @@ def test_page_is_served_to_this_machine_alone(trained_run, monkeypatch, tmp_path
     loaded = re.findall(r"<(?:script|link)[^>]+(?:src|href)=\"?(?!\.|/|http://127\.0\.0\.1)([^\" >]+)", pages["html"])
     assert loaded == [] and not re.search(r"fonts\.(googleapis|gstatic)", pages["html"])
     assert not pages["config"]["analytics_enabled"] and pages["config"]["title"] == "Denoise, detect, interpolate"
+    values = {each["props"].get("elem_id"): each["props"].get("value") for each in pages["config"]["components"]}
+    example, drawn = re.findall(r'src="([^"]+)"', values["inliers"])[3], values["result"]
+    assert re.findall(r'src="([^"]+)"', pages["index"])[0] == example != re.findall(r'src="([^"]+)"', drawn)[0]
+    assert re.findall(r'src="([^"]+)"', pages["path"])[2] == example and "no image yet" in pages["drawn"]
     assert dict(os.environ) == before and not os.path.exists(pages["folder"])
 
 
