@@ -66,12 +66,16 @@ def add_noise(image: np.ndarray, noise: str, level: float, seed: int) -> np.ndar
     return corruption(tf.constant(clean[None]), tf.constant([int(seed), 0]))[0].numpy()
 
 
-def min_alpha(detector: Detector) -> float | None:
-    """Returns the least false positive rate that a detector can guarantee, rounded up; None where it has no rate."""
+def alpha_range(detector: Detector) -> tuple[float, float] | None:
+    """Returns the least false positive rate that a detector can guarantee, rounded up, and the largest on the page.
+
+    None is for a detector whose threshold has no such rate.
+    """
     if get_threshold_method(detector.method).needs_outliers:
         return None
     least = min_attainable_alpha(len(detector.calibration_scores), detector.score.two_sided)
-    return math.ceil(least / ALPHA_STEP) * ALPHA_STEP
+    least = math.ceil(least / ALPHA_STEP) * ALPHA_STEP
+    return least, max(MAX_ALPHA, min(2 * least, 1 - ALPHA_STEP), detector.alpha)
 
 
 def detect(detector: Detector, image: np.ndarray, alpha: float | None) -> Detection:

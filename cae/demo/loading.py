@@ -20,7 +20,8 @@ def load_demo(run: Run, dataset_location: Mapping[str, Any]) -> Demo:
     Raises:
       UserError: There is neither a detector nor the data set, so that the background of images is unknown.
     """
-    notes, detector, inliers, outliers = [], None, [], []
+    detector, inliers, outliers = None, [], []
+    notes = [run.warning] if run.warning else []
     try:
         detector = run.detector
     except UserError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from cae.data.arrays import to_pil
-from cae.demo.inspection import Detection, min_alpha
+from cae.demo.inspection import Detection, alpha_range
 from cae.report.anomaly_maps import MAX_VALUE, MIN_VALUE, OUTLINE_COLOR, draw_cells
 from cae.report.figures import ERROR_COLORMAP, LATENT_COLORMAP, latent_block
 
@@ -86,7 +86,7 @@ def verdict(detection: Detection) -> str:
     """Returns in words whether an image is an outlier, and why."""
     detector, threshold = detection.detector, detection.detector.threshold
     word, color = ("Inlier", "#16a34a") if detection.is_inlier else ("Outlier", "#dc2626")
-    rate = "" if min_alpha(detector) is None else f" at alpha {detector.alpha:.4g}"
+    rate = "" if alpha_range(detector) is None else f" at alpha {detector.alpha:.4g}"
     limits = f"threshold {threshold.high:.4g}"
     if np.isfinite(threshold.low):
         limits = f"thresholds {threshold.low:.4g} and {threshold.high:.4g}"

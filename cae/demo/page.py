@@ -89,7 +89,8 @@ def _take(demo: Demo, read: Callable[[Any], Preprocessed], value: Any, *values: 
 def _inspection_controls(demo: Demo) -> list[gr.components.Component]:
     """Adds the controls of noise and of the verdict: the arguments of `Demo.inspect` after the image."""
     name, level = inspection.training_noise(demo.run)
-    least = inspection.min_alpha(demo.detector) if demo.detector else None
+    limits = inspection.alpha_range(demo.detector) if demo.detector else None
+    low, high = limits or (0, 1)
     with gr.Row():
         noises = [*NOISES] if name in NOISES else [name, *NOISES]
         noise = gr.Dropdown(noises, value=name, label="Noise", elem_id="noise", min_width=140)
@@ -97,9 +98,10 @@ def _inspection_controls(demo: Demo) -> list[gr.components.Component]:
     level = gr.Slider(
         0, max(1.0, level), level, step=0.01, label="Noise level", elem_id="level", interactive=name in NOISES
     )
+    start = max(low, demo.detector.alpha) if limits else low
     alpha = gr.Slider(
-        least or 0, inspection.MAX_ALPHA, demo.detector.alpha if least else 0, step=inspection.ALPHA_STEP,
-        label="Alpha: the rate of false alarms", elem_id="alpha", visible=least is not None,
+        low, high, start, step=inspection.ALPHA_STEP, label="Alpha: the rate of false alarms", elem_id="alpha",
+        visible=limits is not None,
     )  # fmt: skip
     return [noise, level, seed, alpha]
 

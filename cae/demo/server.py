@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -67,6 +68,10 @@ def private_environment() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Waits for Ctrl-C, which is how a demo ends."""
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+    """Waits for Ctrl-C or SIGTERM, either of which ends a demo in order."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)

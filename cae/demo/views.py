@@ -79,8 +79,8 @@ class Demo:
         return markup.verdict(detection) + markup.images(figures) + markup.anomaly_legend() + "".join(lines)
 
     def _check_alpha(self, alpha: float | None) -> float | None:
-        least = inspection.min_alpha(self.detector)
-        return None if least is None else inputs.check_number("alpha", alpha, least, inspection.MAX_ALPHA)
+        limits = inspection.alpha_range(self.detector)
+        return inputs.check_number("alpha", alpha, *limits) if limits else None
 
     def interpolate(self, first: Preprocessed | None, second: Preprocessed | None, weight: float, method: str) -> str:
         """Returns two images and the one between them at a weight, and a strip of images at all weights."""

@@ -109,13 +109,28 @@ def test_page_starts_with_the_noise_of_training(gray, noise, expected):
 
 def test_least_alpha_is_that_of_the_calibration(gray, color):
     """Of 60 calibration images it is 1/61, or 2/61 for a score with two sides, rounded up; some methods have none."""
-    assert [inspection.min_alpha(each.detector) for each in (gray, color)] == pytest.approx([0.0328, 0.0164])
+    assert inspection.alpha_range(gray.detector) == pytest.approx((0.0328, 0.2))
+    assert inspection.alpha_range(color.detector) == pytest.approx((0.0164, 0.2))
     outliers = np.zeros((5, 12, 12, 1), np.uint8)
     images = np.stack([each.image for each in gray.inliers * 20])
     youden = Detector.fit(gray.run.model, images, images, score="mse", method="youden", outliers=outliers)
-    assert inspection.min_alpha(youden) is None
+    assert inspection.alpha_range(youden) is None
     html = dataclasses.replace(gray, detector=youden).inspect(given(gray.inliers[0].image), "gaussian", 0, 0, 0)
     assert "<strong>Inlier</strong>" in html or "<strong>Outlier</strong>" in html
+
+
+@pytest.mark.parametrize(("alpha", "start"), [(None, 0.2858), (0.5, 0.5)])
+def test_alpha_of_few_calibration_images_is_in_the_range(gray, random, alpha, start):
+    """Of 6 images it is 2/7, rounded up; the slider starts there, or at that of the detector."""
+    images = random.integers(0, 256, (30, 12, 12, 1), np.uint8)
+    detector = Detector.fit(gray.run.model, images, images[:6], score="mse", alpha=alpha)
+    assert inspection.alpha_range(detector) == pytest.approx((0.2858, 0.5716))
+    app = page.build_app(dataclasses.replace(gray, detector=detector))
+    slider, result = (
+        next(each for each in app.blocks.values() if getattr(each, "elem_id", None) == name)
+        for name in ("alpha", "result")
+    )
+    assert slider.value == pytest.approx(start) and "cae-verdict" in result.value
 
 
 @pytest.mark.parametrize(
