@@ -22,7 +22,7 @@ from cae.outliers import scores, thresholds
 
 PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
-PROGRAMS = ("train.py", "eval.py", "-m cae.predict", "-m cae.export")
+PROGRAMS = ("train.py", "eval.py", "-m cae.predict", "-m cae.export", "-m cae.demo")
 
 FLAG_CHECKS = {
     "tasks": tasks.check_task_names,
@@ -196,7 +196,14 @@ def benchmark_names():
 def all_flags():
     """The names of the flags of all programs."""
     found = set(FOREIGN_FLAGS)
-    names = ["train", "eval", "cae.predict", "cae.export", *(f"benchmarks.{name}" for name in benchmark_names())]
+    names = [
+        "train",
+        "eval",
+        "cae.predict",
+        "cae.export",
+        "cae.demo",
+        *(f"benchmarks.{name}" for name in benchmark_names()),
+    ]
     for name in names:
         with only_flags_of(program_module(name)) as values:
             found |= set(values)

@@ -172,10 +172,21 @@ def _show_image(axis: Axes, image: np.ndarray) -> None:
 
 
 def _show_latent(axis: Axes, latent: np.ndarray, limit: float) -> AxesImage:
-    """Shows a vector as a block, row by row: a full one of up to 1.5 times the width of a square, or else a square."""
+    axis.set_box_aspect(1)  # As tall as the images beside it.
+    return axis.imshow(latent_block(latent), cmap=LATENT_COLORMAP, vmin=-limit, vmax=limit, aspect="auto")
+
+
+def latent_block(latent: np.ndarray) -> np.ndarray:
+    """Returns a vector as a block, row by row: a full one of up to 1.5 times the width of a square, or else a square.
+
+    Args:
+      latent: [latent_dim].
+
+    Returns:
+      [rows, columns], with NaN at places of a square that are left over.
+    """
     square = int(np.ceil(np.sqrt(latent.size)))
     width = next((width for width in range(square, int(1.5 * square) + 1) if latent.size % width == 0), square)
     block = np.full(width * -(-latent.size // width), np.nan)
     block[: latent.size] = latent
-    axis.set_box_aspect(1)  # As tall as the images beside it.
-    return axis.imshow(block.reshape(-1, width), cmap=LATENT_COLORMAP, vmin=-limit, vmax=limit, aspect="auto")
+    return block.reshape(-1, width)
