@@ -100,7 +100,7 @@ def _inspection_controls(demo: Demo) -> list[gr.components.Component]:
     )
     start = max(low, demo.detector.alpha) if limits else low
     alpha = gr.Slider(
-        low, high, start, step=inspection.ALPHA_STEP, label="Alpha: the rate of false alarms", elem_id="alpha",
+        low, high, start, step=inspection.ALPHA_STEP, label="Alpha: the false positive rate", elem_id="alpha",
         visible=limits is not None,
     )  # fmt: skip
     return [noise, level, seed, alpha]
