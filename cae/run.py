@@ -108,7 +108,8 @@ class Run(ModelFunctions):
         Raises:
           UserError: It no longer has the same images, or is not available.
         """
-        config = dataclasses.replace(self.config, dataset=self.run_config["dataset"]["name"], **overrides)
+        name = self.run_config["dataset"]["name"]  # Which may be the fallback; another one would be other images.
+        config = dataclasses.replace(self.config, dataset=name, fallback_dataset=None, **overrides)
         dataset = datasets.open_dataset(config)
         check_same_images(self.run_config, dataset.info())
         return dataset

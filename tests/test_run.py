@@ -1,5 +1,6 @@
 """The Python API: a run loaded once, what its model computes, and what it leaves as it was."""
 
+import dataclasses
 import logging
 import os
 import random as python_random
@@ -286,3 +287,13 @@ def test_a_model_is_trained_and_resumed_from_python(tmp_path, capsys):
     with pytest.raises(UserError, match="unknown --model 'cnov'"):
         cae.train(cae.Config(model="cnov"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_data_set_that_is_not_available_any_more_is_not_replaced(trained_run, tmp_path, monkeypatch):
+    run = cae.load(trained_run.workdir)
+    dataset = run.run_config["dataset"] | {"name": "mnist"}
+    config = dataclasses.replace(run.config, dataset="mnist", fallback_dataset="digits")
+    run = dataclasses.replace(run, run_config=run.run_config | {"dataset": dataset}, config=config)
+    monkeypatch.setattr("cae.data.tfds._are_reachable", lambda urls: False)
+    with pytest.raises(UserError, match=r"--dataset=mnist is not downloaded .*; set --data_dir"):
+        run.open_dataset(data_dir=str(tmp_path))

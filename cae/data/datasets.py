@@ -48,7 +48,9 @@ def open_dataset(config: Config) -> ImageDataset:
     except DatasetUnavailableError as error:
         fallback = config.fallback_dataset
         if fallback is None:
-            raise UserError(f"{error}; set --data_dir to a folder that has it, or --fallback_dataset=digits") from error
+            raise UserError(
+                f"{error}; set --data_dir to a folder that has it, or train on --fallback_dataset=digits"
+            ) from error
         dataset = _open(dataclasses.replace(config, dataset=fallback))
         dataset = dataclasses.replace(dataset, warning=f"{error}; using '{fallback}' instead")
     return dataset if config.normal_classes is None else _filter_classes(dataset, config.normal_classes)
