@@ -39,7 +39,7 @@ class FolderSurvey:
         """Returns a line that counts the files that are not images by suffix; no line if there are none."""
         kinds = sorted(self.others.items(), key=lambda item: (-item[1], item[0]))
         found = abbreviate([f"{count:,} {suffix or 'without a suffix'}" for suffix, count in kinds])
-        return [f"left out of the folder, not images: {found}"] if kinds else []
+        return [f"ignored, not images: {found}"] if kinds else []
 
 
 def survey_folder(path: Path) -> FolderSurvey:

@@ -116,7 +116,7 @@ def describe_layout(layout: FolderLayout, counts: Mapping[Group, int]) -> list[s
     if unused:
         known = f"outside of {' and '.join(layout.folders.values())}" if layout.folders else "of masks"
         found = [f"{count:,} in {f'{folder}/' if folder else 'no folder'}" for folder, count in sorted(unused.items())]
-        lines.append(f"left out {sum(unused.values()):,} images {known}: {abbreviate(found)}")
+        lines.append(f"ignored {sum(unused.values()):,} images {known}: {abbreviate(found)}")
     if not layout.folders:
         return lines
     lines.append(_describe_splits(layout, set(places.values())))

@@ -25,7 +25,7 @@ def test_files_are_counted_by_kind(tmp_path):
         (tmp_path / name).touch()
     survey = survey_folder(tmp_path)
     assert survey.counts == {("", ""): 1, ("cat", ""): 1, ("cat", "deep"): 1, ("ground_truth", ""): 1}
-    assert survey.describe_others() == ["left out of the folder, not images: 2 .txt, 1 without a suffix"]
+    assert survey.describe_others() == ["ignored, not images: 2 .txt, 1 without a suffix"]
     assert set(list_files(tmp_path)) == {"a.png", "cat/b.JPG", "cat/deep/c.tif"}
 
 

@@ -83,13 +83,13 @@ def test_missing_splits_are_cut_from_train_in_the_usual_proportions():
 def test_what_is_found_is_described():
     counts = Counter(map(get_group, [*MVTEC, "val/hole/1.png", "docs/1.png", "docs/2.png", "3.png"]))
     assert describe_layout(find_layout(PATH, counts), counts) == [
-        "left out 4 images outside of train and val and test: 1 in no folder, 2 in docs/, 1 in ground_truth/",
+        "ignored 4 images outside of train and val and test: 1 in no folder, 2 in docs/, 1 in ground_truth/",
         "the folder's own splits: train is train/, test is test/; cut from train: calibration; val/ has no image of a"
         " class of train, so that validation is cut from train, too",
         "test/hole, val/hole: 1 and 1 images of classes that train lacks are outliers",
     ]
     masks = Counter(map(get_group, ["a/1.png", "a/ground_truth/1.png"]))
-    assert describe_layout(find_layout(PATH, masks), masks) == ["left out 1 images of masks: 1 in ground_truth/"]
+    assert describe_layout(find_layout(PATH, masks), masks) == ["ignored 1 images of masks: 1 in ground_truth/"]
 
 
 def test_folders_are_classes_if_every_image_is_in_one_and_there_are_several():

@@ -63,8 +63,8 @@ def test_own_splits_are_used_and_classes_that_train_lacks_are_outliers(config, m
     assert found.shape == (2, 16, 16, 1) and (found[:, 1:] == HOLE).all() and skipped == ["test/hole/broken.png"]
     assert len(dataset.outliers["caf\\udce9"](2)[0]) == 2
     assert dataset.warnings()[:4] == [
-        "left out of the folder, not images: 1 .txt",
-        "left out 1 images outside of train and test: 1 in ground_truth/",
+        "ignored, not images: 1 .txt",
+        "ignored 1 images outside of train and test: 1 in ground_truth/",
         "the folder's own splits: train is train/, test is test/; cut from train: validation, calibration",
         "test/caf\\udce9, test/hole: 3 and 3 images of classes that train lacks are outliers",
     ]
