@@ -12,7 +12,13 @@ from cae.outliers.thresholds import Threshold, binary_labels_and_scores, get_thr
 from cae.report.report import Row, Section
 from cae.tasks.context import EvalContext, OutlierEvalData, evenly_spaced
 from cae.tasks.outlier_figures import SetScores, make_figures
-from cae.tasks.threshold_evaluation import NUM_SPLITS, describe_threshold, make_guarantee_rows, make_threshold_rows
+from cae.tasks.threshold_evaluation import (
+    NUM_SPLITS,
+    describe_threshold,
+    make_class_rows,
+    make_guarantee_rows,
+    make_threshold_rows,
+)
 
 HELD_OUT_CLASSES = "held_out_classes"
 """The set of test images of the classes that the model was not trained on."""
@@ -33,6 +39,10 @@ CAPTIONS = {
         f"The conformal guarantee: the test split's FPR and its exact 99% interval; empirical_coverage: the fraction of"
         f" {NUM_SPLITS} random splits of the test images into halves for calibration and test whose FPR lies in it"
     ),
+    "outliers_fpr_by_class": (
+        "False positives by class, with exact 95% confidence intervals: the guarantee is for all images together, and"
+        " classes may have higher and lower rates"
+    ),
     "outliers_skipped": "Skipped sets and files",
 }
 
@@ -42,7 +52,7 @@ def run(context: EvalContext) -> Section:
 
     Outliers are the positive class.
     """
-    data, test_images = context.outlier_data, context.load("test")[0]
+    data, (test_images, labels) = context.outlier_data, context.load("test")
     detector, sets = data.detector, collect_outlier_sets(context)
     fitted = fit_all_scores(detector, context.load("train")[0])
     inliers = compute_scores(fitted, detector, test_images)
@@ -65,6 +75,7 @@ def run(context: EvalContext) -> Section:
                 detector, detector_inliers, detector_outliers, data.ood_datasets
             ),
             "outliers_guarantee": make_guarantee_rows(detector, detector_inliers),
+            "outliers_fpr_by_class": make_class_rows(detector.threshold, detector_inliers, labels, context.class_names),
             "outliers_skipped": [{"set": name, "reason": reason} for name, reason in data.skipped.items()],
         },
         visible_tables=CAPTIONS,

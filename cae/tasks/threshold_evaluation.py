@@ -1,6 +1,6 @@
 """Evaluates threshold methods on the test split: their rates, and whether the conformal guarantee holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -63,6 +63,30 @@ def make_guarantee_rows(detector: Detector, inliers: np.ndarray) -> list[Row]:
                 "empirical_coverage": empirical_coverage(inliers, alpha, two_sided),
             }
         )
+    return rows
+
+
+def make_class_rows(
+    threshold: thresholds.Threshold, inliers: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> list[Row]:
+    """Returns a row per class: the false positive rate of its test images, with an exact 95% confidence interval.
+
+    A conformal threshold guarantees the rate of all images together, not that of a class.
+
+    Args:
+      threshold: The detector's threshold.
+      inliers: Scores of the test images, `[n]`.
+      labels: Their classes, `[n]`.
+      class_names: Names of the classes by label; no rows without any.
+    """
+    rows = []
+    for label, name in enumerate(class_names):
+        is_positive = ~threshold.is_inlier(inliers[labels == label])
+        if len(is_positive):
+            count, total = int(is_positive.sum()), len(is_positive)
+            low, high = thresholds.clopper_pearson_interval(count, total)
+            row = {"class": name, "num_images": total, "false_positives": count, "fpr": count / total}
+            rows.append(row | {"fpr_ci_low": low, "fpr_ci_high": high})
     return rows
 
 

@@ -194,6 +194,19 @@ def test_the_guarantee_is_compared_with_the_rate_on_the_test_split(context, imag
     assert (rows[0]["fpr_ci_low"], rows[0]["fpr_ci_high"]) == expected
 
 
+def test_false_positives_are_counted_by_class():
+    scores, labels = np.array([1.0, 5, 9, 2, 8, 8]), np.array([0, 0, 0, 2, 2, 2])
+    rows = threshold_evaluation.make_class_rows(Threshold(4.0), scores, labels, ["a", "b", "c"])
+    assert [[row[key] for key in ("class", "num_images", "false_positives")] for row in rows] == [
+        ["a", 3, 2],
+        ["c", 3, 2],
+    ]
+    # Of 2 in 3, the exact interval is where the binomial tails are 2.5% each.
+    assert rows[0]["fpr"] == 2 / 3 and rows[0]["fpr_ci_low"] == pytest.approx(0.0943, abs=1e-4)
+    assert rows[0]["fpr_ci_high"] == pytest.approx(0.9916, abs=1e-4)
+    assert threshold_evaluation.make_class_rows(Threshold(4.0), scores, labels, []) == []
+
+
 def test_synthetic_outliers_are_made_from_evenly_spaced_test_images(context, images):
     sets = outliers.collect_outlier_sets(context)
     indices = np.linspace(0, 149, 20).round().astype(int)
