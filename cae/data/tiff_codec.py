@@ -46,17 +46,14 @@ def accepts(header: bytes) -> bool:
 def decode(path: Path, check_size: Callable[[int, int], None]) -> DecodedImage:
     """Decodes the first page of a file; `check_size` is called with width and height before."""
     with _collect_log() as messages, tifffile.TiffFile(path) as file:
-        pages = [page for page in file.pages if not page.is_reduced]
-        if not pages:
-            raise UnreadableImageError("this kind of TIFF is not supported: it contains a reduced preview only")
-        page = pages[0].aspage()
+        page, num_pages = _find_first_page(file)
         check_size(page.imagewidth, page.imagelength)
         num_channels = _check_kind(page)
         messages.extend(_check_extents(file, page))
         values = _read_values(page)
         options = _writing_options(file, page)
-    if len(pages) > 1:
-        messages.append(f"has {len(pages)} pages, of which the first is used")
+    if num_pages > 1:
+        messages.append(f"has {num_pages} pages, of which the first is used")
     stored, extra = np.split(values, [num_channels], axis=-1)
     alphas = [
         index
@@ -80,6 +77,20 @@ def decode(path: Path, check_size: Callable[[int, int], None]) -> DecodedImage:
         premultiplied=bool(alphas) and page.extrasamples[alphas[0]] == EXTRASAMPLE.ASSOCALPHA,
         warnings=tuple(messages),
     )
+
+
+def _find_first_page(file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, int]:
+    """Returns the first page of full resolution, and the number of those."""
+    pages, offsets = [], set()
+    for page in file.pages:
+        if page.offset in offsets:  # tifffile would follow a page that is its own successor for ever.
+            raise UnreadableImageError("damaged: its pages are a loop")
+        offsets.add(page.offset)
+        if not page.is_reduced:
+            pages.append(page)
+    if not pages:
+        raise UnreadableImageError("this kind of TIFF is not supported: it contains a reduced preview only")
+    return pages[0].aspage(), len(pages)
 
 
 def _check_kind(page: tifffile.TiffPage) -> int:

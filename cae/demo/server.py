@@ -55,11 +55,11 @@ def serve(app: gr.Blocks, port: int) -> Iterator[str]:
 @contextlib.contextmanager
 def private_environment() -> Iterator[None]:
     """Makes Gradio, within the context, report nothing, use no proxy for this machine, and keep no file for longer."""
-    names = ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "NO_PROXY")
+    names = ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR", "NO_PROXY")
     before = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory(prefix="cae_demo_") as folder:
         hosts = ",".join(filter(None, (before["NO_PROXY"], HOST)))
-        os.environ.update(dict(zip(names, ("False", folder, hosts))))
+        os.environ.update(dict(zip(names, ("False", "True", folder, hosts))))
         try:
             yield
         finally:

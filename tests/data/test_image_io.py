@@ -1,4 +1,5 @@
 import io
+import struct
 
 import imagecodecs
 import numpy as np
@@ -144,6 +145,9 @@ def write_unreadable_files(tmp_path):
     tifffile.imwrite(tmp_path / "bands.tif", np.zeros((8, 8, 5), np.uint8), planarconfig="contig", photometric="rgb")
     tifffile.imwrite(tmp_path / "complex.tif", np.zeros((8, 8), np.complex64))
     tifffile.imwrite(tmp_path / "preview.tif", colors[..., 0], subfiletype=1)
+    # One entry, the width; the next page is the same one.
+    loop = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 256, 4, 1, 8, 8)
+    (tmp_path / "loop.tif").write_bytes(loop)
     (tmp_path / "deep.ppm").write_bytes(b"P6 1 # comment\n1 65535\n" + bytes(6))
     (tmp_path / "broken.png").symlink_to(tmp_path / "missing.png")
     Image.fromarray(np.array([[np.nan]], np.float32)).save(tmp_path / "nan.tif")
@@ -152,7 +156,8 @@ def write_unreadable_files(tmp_path):
         "huge.png": "pixels", "long.png": "70000 x 3", "nan.tif": "not finite",
         "scan.pcx": "unsupported format PCX", "lab.tif": "this kind of TIFF is not supported: .* CIELAB",
         "bands.tif": "not supported: 5 channels", "complex.tif": "not supported: values of type complex64",
-        "preview.tif": "reduced preview only", "deep.ppm": "color PPM of 16 bits is not supported",
+        "preview.tif": "reduced preview only", "loop.tif": "its pages are a loop",
+        "deep.ppm": "color PPM of 16 bits is not supported",
         "broken.png": "cannot be opened: No such file",
     }  # fmt: skip
 
