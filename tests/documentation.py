@@ -26,7 +26,7 @@ PROGRAMS = ("train.py", "eval.py", "-m cae.predict", "-m cae.export", "-m cae.de
 
 FLAG_CHECKS = {
     "tasks": tasks.check_task_names,
-    "score": lambda name: scores.get_score(name, has_latents=True),
+    "score": lambda name: name and scores.get_score(name),
     "threshold_method": thresholds.get_threshold_method,
     "interpolation_weights": interpolation.parse_weights,
 }

@@ -13,6 +13,12 @@ from cae.outliers.detector import Detector
 class QuartersAutoencoder(keras.Model):
     """Encodes an image as the means of its four quarters, and decodes these to constant quarters."""
 
+    has_clusters = True
+
+    def embeddings(self, images, latents):
+        means = tf.reduce_mean(images, axis=2)[..., 0]
+        return {"latents": latents, "rows": means, "edges": means[:, 1:] - means[:, :-1]}
+
     def encode(self, images):
         return tf.reshape(tf.nn.avg_pool2d(images, 6, 6, "VALID"), [-1, 4])
 

@@ -22,6 +22,9 @@ _TRAINING_NOISE, _EVALUATION_NOISE = 0, 1
 TRAIN_EVAL_EXAMPLES = 1000
 """Number of training images that are evaluated as validation images are, to show overfitting."""
 
+MAX_SAMPLE_EXAMPLES = 100_000
+"""Number of training images from which clusters are computed."""
+
 EVAL_BATCH_SIZE = 256
 
 Gather = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -36,6 +39,7 @@ class TrainData:
       train: Takes a first and a last step, and returns the batches from the one up to, not including, the other.
       validation: Batches of the validation split.
       train_eval: Batches of the first training images, to be evaluated as `validation` is.
+      sample: Batches of at most `MAX_SAMPLE_EXAMPLES` clean training images, evenly spaced.
       num_images: Number of images in an epoch.
       batch_size: Number of images in a training batch.
     """
@@ -43,6 +47,7 @@ class TrainData:
     train: Callable[[int, int], tf.data.Dataset]
     validation: tf.data.Dataset
     train_eval: tf.data.Dataset
+    sample: tf.data.Dataset
     num_images: int
     batch_size: int
 
@@ -63,6 +68,9 @@ def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_
         train=train_batches,
         validation=evaluation_batches(make_gather(validation), range(len(validation)), *options),
         train_eval=evaluation_batches(gather, range(min(TRAIN_EVAL_EXAMPLES, num_images)), *options),
+        sample=evaluation_batches(
+            gather, range(0, num_images, -(-num_images // MAX_SAMPLE_EXAMPLES)), None, EVAL_BATCH_SIZE, seed
+        ),
         num_images=num_images,
         batch_size=batch_size,
     )

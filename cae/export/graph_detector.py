@@ -10,7 +10,7 @@ import tensorflow as tf
 from cae.export.graph_scores import make_graph_score
 from cae.outliers.anomaly_map import fit_pixel_threshold, smoothed_error
 from cae.outliers.detector import Detector
-from cae.outliers.forward import ModelOutputs, make_batches
+from cae.outliers.forward import ModelOutputs, compute_outputs, make_batches
 from cae.outliers.thresholds import DEFAULT_ALPHA, Threshold, fit_threshold, get_threshold_method, min_attainable_alpha
 
 MAX_BATCH_SIZE = 256
@@ -77,9 +77,8 @@ class GraphDetector:
 
     def _score_and_error(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the scores of images, and the smoothed errors of their pixels."""
-        latents = self._model.encode(images) if hasattr(self._model, "encode") else None
-        output = self._model(images) if latents is None else self._model.decode(latents)
-        score = self._score(ModelOutputs(images, output, latents, self._model))
+        output, latents, embeddings = compute_outputs(self._model, images)
+        score = self._score(ModelOutputs(images, output, latents, self._model, embeddings))
         return score, smoothed_error(images, output)
 
     def _calibrate(self, images: np.ndarray) -> None:

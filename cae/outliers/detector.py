@@ -15,7 +15,8 @@ from cae.inference import as_batch
 from cae.outliers import detector_files, thresholds
 from cae.outliers.anomaly_map import fit_pixel_threshold, smoothed_error
 from cae.outliers.forward import ForwardBatches, make_forward
-from cae.outliers.scores import Score, compute_scores, get_score
+from cae.outliers.score import Score, compute_scores
+from cae.outliers.scores import default_score, get_score, model_capabilities
 from cae.outliers.thresholds import Threshold, get_threshold_method
 
 
@@ -60,7 +61,7 @@ class Detector:
         train: np.ndarray,
         calibration: np.ndarray,
         *,
-        score: str = "fisher",
+        score: str | None = None,
         method: str = "conformal",
         alpha: float | None = None,
         outliers: np.ndarray | None = None,
@@ -72,7 +73,8 @@ class Detector:
           model: The trained model.
           train: Training images, uint8 [n, height, width, channels].
           calibration: Images that nothing was fitted to, like `train`.
-          score, method: Keys of `SCORES` and `THRESHOLDS`.
+          score: A key of `SCORES`; None for `default_score`.
+          method: A key of `THRESHOLDS`.
           alpha: Target false positive rate; None for `DEFAULT_ALPHA`, or the least that the number of images allows.
           outliers: Labeled outliers, like `train`, for the methods that need them.
           step: The step of the model's checkpoint.
@@ -81,7 +83,9 @@ class Detector:
           UserError: A name is unknown, the score needs latent vectors that the model does not have, or as
             `thresholds.check_threshold_method`.
         """
-        fitted, forward_batches = get_score(score, has_latents=hasattr(model, "encode"))(), make_forward(model)
+        capabilities = model_capabilities(model)
+        score = score or default_score(capabilities)
+        fitted, forward_batches = get_score(score, capabilities)(), make_forward(model)
         two_sided, outliers = fitted.two_sided, calibration[:0] if outliers is None else outliers
         alpha = thresholds.choose_alpha(alpha, method, len(calibration), two_sided)
         # Before fitting, which takes a while.
@@ -173,6 +177,7 @@ class Detector:
         state = {f"score_{name}": array for name, array in self.score.state.items()}
         metadata = {
             "score": self.score_name,
+            "score_version": self.score.version,
             "threshold_method": self.method,
             "alpha": self.alpha,
             "threshold_low": None if np.isinf(self.threshold.low) else self.threshold.low,

@@ -13,6 +13,7 @@ import numpy as np
 
 from cae.errors import UserError
 from cae.io_utils import atomic_write
+from cae.outliers.scores import SCORES
 
 FOLDER = "detector"
 
@@ -87,5 +88,8 @@ def _find_mismatch(metadata: dict[str, Any] | None, step: int) -> str | None:
     if metadata is None:
         return "contains no detector"
     if not metadata.keys() >= KEYS:
+        return "contains a detector of an earlier version"
+    # Detectors of earlier versions do not say.
+    if metadata.get("score_version", 1) != SCORES[metadata["score"]].version:
         return "contains a detector of an earlier version"
     return None if metadata["step"] == step else "has a newer model than its detector"

@@ -27,7 +27,12 @@ def define_common_flags(task_names: Iterable[str]) -> None:
     weights_help = "Weights of the second image, comma-separated, from 0 to 1; '...' continues with the same step."
     flags.DEFINE_string("interpolation_weights", "0,0.1,...,1", weights_help)
     flags.DEFINE_float("alpha", None, f"False positive rate of outliers; default: {thresholds.DEFAULT_ALPHA}.")
-    flags.DEFINE_string("score", next(iter(scores.SCORES)), f"The anomaly score, one of: {', '.join(scores.SCORES)}.")
+    flags.DEFINE_string(
+        "score",
+        None,
+        f"The anomaly score, one of: {', '.join(scores.SCORES)}; default: deep_cluster for the model of that name, else"
+        " fisher.",
+    )
     methods = ", ".join(thresholds.THRESHOLDS)
     flags.DEFINE_string("threshold_method", next(iter(thresholds.THRESHOLDS)), f"One of: {methods}.")
     flags.DEFINE_list("outlier_datasets", ["fashion_mnist"], "Data sets of outliers, named as for --dataset.")
@@ -71,7 +76,8 @@ def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> t
     run_config = load_run_config(workdir_from_flags(values))
     config = Config.from_dict(run_config["config"])
     check_same_config(run_config, explicit_flags(values), ignore={"noise", "data_dir"})
-    scores.get_score(values.score, models.get_model_spec(config.model).has_latents)
+    if values.score is not None:
+        scores.get_score(values.score, models.get_model_spec(config.model).capabilities)
     return run_config, tasks.get_tasks(values.tasks, config.model, task_names)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cae.data import outlier_sets
-from cae.outliers import scores
 from cae.outliers.detector import Detector
+from cae.outliers.score import Score
+from cae.outliers.scores import SCORES, available_scores, model_capabilities
 from cae.outliers.thresholds import Threshold, binary_labels_and_scores, get_threshold_method
 from cae.report.report import Row, Section
 from cae.tasks.context import EvalContext, OutlierEvalData, evenly_spaced
@@ -94,20 +95,17 @@ def collect_outlier_sets(context: EvalContext) -> dict[str, np.ndarray]:
     return {name: images for name, images in (classes | sets).items() if len(images)}
 
 
-def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, scores.Score]:
+def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, Score]:
     """Returns the detector's score and all others that the model allows, fitted to training images, by name."""
-    has_latents = hasattr(detector.model, "encode")
-    fitted = {}
-    for name, score in scores.SCORES.items():
-        if name == detector.score_name:
-            fitted[name] = detector.score
-        elif has_latents or not score.needs_latents:
-            fitted[name] = score()
-            fitted[name].fit(train_images, detector.forward_batches)
+    fitted = {name: score() for name, score in available_scores(model_capabilities(detector.model)).items()}
+    fitted[detector.score_name] = detector.score
+    for score in fitted.values():
+        if score is not detector.score:
+            score.fit(train_images, detector.forward_batches)
     return fitted
 
 
-def compute_scores(fitted: Mapping[str, scores.Score], detector: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
+def compute_scores(fitted: Mapping[str, Score], detector: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
     """Returns each score of images, float64 `[n]` by name, from one pass through the model."""
     batches = [{name: score(outputs) for name, score in fitted.items()} for outputs in detector.forward_batches(images)]
     return {name: np.concatenate([batch[name] for batch in batches]).astype(np.float64) for name in fitted}
@@ -193,7 +191,7 @@ def _score_rows(aurocs: Mapping[str, Mapping[str, float]]) -> list[Row]:
 def _warning_rows(aurocs: Mapping[str, Mapping[str, float]]) -> list[Row]:
     """Returns a row for each score and set whose outliers have smaller scores than test images."""
     return [
-        {"score": score, "set": name, "auroc": value, "two_sided": scores.SCORES[score].two_sided}
+        {"score": score, "set": name, "auroc": value, "two_sided": SCORES[score].two_sided}
         for score, by_set in aurocs.items()
         for name, value in by_set.items()
         if value < 0.5

@@ -39,11 +39,15 @@ def test_run_that_is_preempted_repeatedly_equals_the_unbroken_run(tmp_path, trai
     assert_same(unbroken(four_epochs)[0], resumed, unbroken(four_epochs)[1], tmp_path)
 
 
+# The clusters are computed at step 5.
+DEEP_CLUSTER = {"model": "deep_cluster", "num_clusters": "2,3", "classifier_epochs": 2, "lr_schedule": "cosine"}
+
 CHANGES = [
     {"lr_schedule": "cosine"},
     {"optimizer": "muon", "base_filters": 16, "model": "unet"},
     {"regularizer": "acai"},
     {"model": "vae"},
+    DEEP_CLUSTER,
     {"precision": "mixed_float16"},
 ]
 
@@ -97,12 +101,17 @@ def test_another_seed_gives_another_run(tmp_path, train, unbroken, four_epochs):
     assert any("weights" in each for each in fault_injection.compare(workdir, tmp_path))
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["one to two replicas", "two to one"])
-def test_run_resumes_with_another_number_of_replicas(tmp_path, train, unbroken, four_epochs, mirrored, order):
+@pytest.mark.parametrize(
+    "order, changes",
+    [((0, 1), {}), ((1, 0), {}), ((1, 0), DEEP_CLUSTER | {"lr_schedule": "constant"})],
+    ids=["one to two replicas", "two to one", "two to one, with clusters"],
+)
+def test_run_resumes_with_another_number_of_replicas(tmp_path, train, unbroken, four_epochs, mirrored, order, changes):
     strategies = [tf.distribute.get_strategy(), mirrored]
-    one_replica, workdir = unbroken(four_epochs)
-    train(dataclasses.replace(four_epochs, epochs=2), tmp_path, strategy=strategies[order[0]])
-    resumed = train(four_epochs, tmp_path, strategy=strategies[order[1]])
+    config = dataclasses.replace(four_epochs, **changes)
+    one_replica, workdir = unbroken(config)
+    train(dataclasses.replace(config, max_steps=7), tmp_path, strategy=strategies[order[0]])
+    resumed = train(config, tmp_path, strategy=strategies[order[1]])
     assert resumed.step == 10
     for one, other in zip(one_replica.weights, resumed.weights):
         np.testing.assert_allclose(one, other, atol=1e-6)
