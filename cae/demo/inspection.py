@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from cae.data.arrays import to_float
 from cae.data.noise import NOISES, CorruptionStep, OneOf, parse_noise
+from cae.outliers.conformal import min_attainable_alpha
 from cae.outliers.detector import Detector
-from cae.outliers.thresholds import get_threshold_method, min_attainable_alpha
+from cae.outliers.thresholds import get_threshold_method
 from cae.run import Run
 
 ALPHA_STEP = 1e-4

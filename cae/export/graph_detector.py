@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from cae.export.graph_scores import make_graph_score
 from cae.outliers.anomaly_map import fit_pixel_threshold, smoothed_error
+from cae.outliers.conformal import min_attainable_alpha
 from cae.outliers.detector import Detector
 from cae.outliers.forward import ModelOutputs, make_batches
-from cae.outliers.thresholds import DEFAULT_ALPHA, Threshold, fit_threshold, get_threshold_method, min_attainable_alpha
+from cae.outliers.thresholds import DEFAULT_ALPHA, Threshold, fit_threshold, get_threshold_method
 
 MAX_BATCH_SIZE = 256
 """Images that are scored together: there is a distance from each to every training image."""

@@ -9,7 +9,7 @@ import numpy as np
 from cae.errors import UserError
 from cae.export.functions import Arrays, Exported, ExportFunction, tensors
 from cae.export.graph_detector import MAX_BATCH_SIZE, GraphDetector
-from cae.outliers.thresholds import fpr_distribution
+from cae.outliers.conformal import fpr_distribution
 
 ALPHAS = (0.01, 0.05)
 """False positive rates at which decisions are compared."""

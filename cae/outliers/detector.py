@@ -12,7 +12,7 @@ import numpy as np
 
 from cae.data.resizing import border_background
 from cae.inference import as_batch
-from cae.outliers import detector_files, thresholds
+from cae.outliers import conformal, detector_files, thresholds
 from cae.outliers.anomaly_map import fit_pixel_threshold, smoothed_error
 from cae.outliers.forward import ForwardBatches, make_forward
 from cae.outliers.scores import Score, compute_scores, get_score
@@ -110,8 +110,8 @@ class Detector:
         return self.p_values_from_scores(self.scores(images))
 
     def p_values_from_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Returns the conformal p-values of scores, [n], see `thresholds.p_values`."""
-        return thresholds.p_values(self.calibration_scores, scores, self.score.two_sided)
+        """Returns the conformal p-values of scores, [n], see `conformal.p_values`."""
+        return conformal.p_values(self.calibration_scores, scores, self.score.two_sided)
 
     def is_inlier(self, images: np.ndarray, alpha: float | None = None) -> np.ndarray:
         """Returns which images are inliers, bool [n], at another target false positive rate if `alpha` is not None.
@@ -122,10 +122,10 @@ class Detector:
         return self.with_alpha(alpha).threshold.is_inlier(self.scores(images))
 
     def discoveries(self, images: np.ndarray, rate: float = 0.1) -> np.ndarray:
-        """Returns which images are outliers, bool [n], at a false discovery rate; see `thresholds.discoveries`."""
-        thresholds.check_rate("fdr", rate)  # Before images are scored, which takes a while.
+        """Returns which images are outliers, bool [n], at a false discovery rate; see `conformal.discoveries`."""
+        conformal.check_rate("fdr", rate)  # Before images are scored, which takes a while.
         p_values = self.p_values(images)
-        return thresholds.discoveries(np.atleast_1d(p_values), rate).reshape(np.shape(p_values))[()]
+        return conformal.discoveries(np.atleast_1d(p_values), rate).reshape(np.shape(p_values))[()]
 
     def anomaly_map(self, images: np.ndarray) -> np.ndarray:
         """Returns where images are anomalous, float32 [n, height, width]: 0 or more, and larger where they are.

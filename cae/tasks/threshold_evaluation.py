@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cae.outliers import thresholds
+from cae.outliers import conformal, thresholds
 from cae.outliers.detector import Detector
 from cae.report.report import Row
 
@@ -38,7 +38,7 @@ def make_threshold_rows(
         row = describe_threshold(name, detector.alpha, threshold)
         for rate, values in {"fpr": inliers, "tpr": test_outliers}.items():
             count, total = int(np.sum(~threshold.is_inlier(values))), len(values)
-            low, high = thresholds.clopper_pearson_interval(count, total) if total else (None, None)
+            low, high = conformal.clopper_pearson_interval(count, total) if total else (None, None)
             row |= {rate: count / total if total else None, f"{rate}_ci_low": low, f"{rate}_ci_high": high}
         rows.append(row)
     return rows
@@ -47,13 +47,13 @@ def make_threshold_rows(
 def make_guarantee_rows(detector: Detector, inliers: np.ndarray) -> list[Row]:
     """Returns a row per alpha that is attainable: the test split's FPR, its exact 99% interval, and the coverage.
 
-    The FPR's distribution is that of `thresholds.fpr_distribution`.
+    The FPR's distribution is that of `conformal.fpr_distribution`.
     """
     rows, num_calibration, two_sided = [], len(detector.calibration_scores), detector.score.two_sided
-    min_alpha = thresholds.min_attainable_alpha(min(num_calibration, len(inliers) // 2), two_sided)
+    min_alpha = conformal.min_attainable_alpha(min(num_calibration, len(inliers) // 2), two_sided)
     for alpha in sorted({alpha for alpha in (*ALPHAS, detector.alpha) if alpha >= min_alpha}):
         threshold = thresholds.fit_threshold("conformal", detector.calibration_scores, NO_SCORES, alpha, two_sided)
-        low, high = thresholds.fpr_distribution(num_calibration, alpha, len(inliers), two_sided).interval(0.99)
+        low, high = conformal.fpr_distribution(num_calibration, alpha, len(inliers), two_sided).interval(0.99)
         rows.append(
             {
                 "alpha": alpha,
@@ -84,7 +84,7 @@ def make_class_rows(
         is_positive = ~threshold.is_inlier(inliers[labels == label])
         if len(is_positive):
             count, total = int(is_positive.sum()), len(is_positive)
-            low, high = thresholds.clopper_pearson_interval(count, total)
+            low, high = conformal.clopper_pearson_interval(count, total)
             row = {"class": name, "num_images": total, "false_positives": count, "fpr": count / total}
             rows.append(row | {"fpr_ci_low": low, "fpr_ci_high": high})
     return rows
@@ -93,7 +93,7 @@ def make_class_rows(
 def empirical_coverage(inliers: np.ndarray, alpha: float, two_sided: bool) -> float:
     """Returns for which fraction of random splits into calibration and test the FPR lies in its 99% interval."""
     half, random = len(inliers) // 2, np.random.default_rng(0)
-    low, high = thresholds.fpr_distribution(half, alpha, len(inliers) - half, two_sided).interval(0.99)
+    low, high = conformal.fpr_distribution(half, alpha, len(inliers) - half, two_sided).interval(0.99)
     num_inside = 0
     for _ in range(NUM_SPLITS):
         shuffled = random.permutation(inliers)

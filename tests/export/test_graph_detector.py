@@ -4,7 +4,7 @@ import tensorflow as tf
 from small_detectors import CALIBRATION, MODEL, NOISE, TEST, fit
 
 from cae.export.graph_detector import GraphDetector, decide
-from cae.outliers import thresholds
+from cae.outliers import conformal, thresholds
 from cae.outliers.anomaly_map import PIXEL_ALPHA
 
 IMAGES = (TEST / 255).astype(np.float32)
@@ -23,8 +23,8 @@ def test_decisions_are_those_of_conformal_thresholds(count, two_sided, random):
     alphas = {0.01, 0.05, 0.1, 0.3, *(gap / (count + 1) for gap in range(1, count + 1, max(1, count // 40)))}
     for alpha in sorted(alphas):
         p_values, is_inlier = decide(tf.constant(scores), tf.constant(alpha, tf.float32), calibration, two_sided)
-        np.testing.assert_allclose(p_values, thresholds.p_values(calibration, scores, two_sided), rtol=1e-6)
-        if alpha * (1 + 1e-9) < thresholds.min_attainable_alpha(count, two_sided):
+        np.testing.assert_allclose(p_values, conformal.p_values(calibration, scores, two_sided), rtol=1e-6)
+        if alpha * (1 + 1e-9) < conformal.min_attainable_alpha(count, two_sided):
             assert np.all(is_inlier), "a rate that cannot be guaranteed has no false positives"
             continue
         threshold = thresholds.fit_threshold("conformal", calibration, np.zeros(0), alpha, two_sided)
