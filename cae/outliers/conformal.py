@@ -8,6 +8,7 @@ import numpy as np
 from etils import epy
 
 from cae.errors import UserError
+from cae.outliers.calibration_classes import CalibrationClasses
 
 # It takes a second to import.
 with epy.lazy_imports():
@@ -37,32 +38,55 @@ def check_rate(name: str, rate: float) -> None:
         raise UserError(f"--{name}={rate} must be between 0 and 1: it is a false {kind} rate")
 
 
-def check_alpha(alpha: float, num_calibration: int, two_sided: bool) -> None:
-    """Raises `UserError` for an alpha that is not a rate, or that so few calibration images can't guarantee."""
+def check_alpha(alpha: float, num_calibration: int, two_sided: bool, class_name: str = "") -> None:
+    """Raises `UserError` for an alpha that is not a rate, or that so few calibration images can't guarantee.
+
+    Args:
+      alpha: The false positive rate.
+      num_calibration: Number of calibration images.
+      two_sided: As in `p_values`.
+      class_name: Their class; '' for all classes.
+    """
     check_rate("alpha", alpha)
-    min_alpha = min_attainable_alpha(num_calibration, two_sided)
-    if alpha < min_alpha * (1 - 1e-9):
-        raise UserError(f"--alpha={alpha}: {num_calibration} calibration images can guarantee {min_alpha:.2g} at least")
+    least, group = min_attainable_alpha(num_calibration, two_sided), f" of class '{class_name}'" if class_name else ""
+    if alpha < least * (1 - 1e-9):
+        images = f"{num_calibration} calibration images{group}"
+        raise UserError(f"--alpha={alpha}: {images} can guarantee {least:.2g} at least")
 
 
-def p_values(calibration_scores: np.ndarray, scores: np.ndarray, two_sided: bool) -> np.ndarray:
+def p_values(
+    calibration_scores: np.ndarray,
+    scores: np.ndarray,
+    two_sided: bool,
+    classes: CalibrationClasses | None = None,
+    positions: np.ndarray | None = None,
+) -> np.ndarray:
     """Computes conformal p-values.
 
     Args:
       calibration_scores: Scores of inliers, [n], in any order.
       scores: Scores of other images, [m].
       two_sided: Whether small scores are anomalous as well.
+      classes: The classes of the calibration scores, for p-values of each class.
+      positions: The class of each image, a position in `classes.names`, int [m]; None if they are unknown.
 
     Returns:
       (1 + number of calibration scores at least as large) / (n + 1), [m], in 1/(n + 1)..1; two-sided twice the smaller
-      one of both sides, at most 1.
+      one of both sides, at most 1. With classes, each side is that of the image's class, or else the largest of all
+      classes: the image is like those of some class.
     """
-    ordered = np.sort(calibration_scores)
-    above = (1 + len(ordered) - np.searchsorted(ordered, scores, side="left")) / (len(ordered) + 1)
-    if not two_sided:
-        return above
-    below = (1 + np.searchsorted(ordered, scores, side="right")) / (len(ordered) + 1)
-    return np.minimum(1.0, 2 * np.minimum(above, below))
+    groups = [calibration_scores] if classes is None else classes.split(calibration_scores)
+
+    def side(sign: int) -> np.ndarray:
+        each = np.stack([_tail_probabilities(np.sort(sign * group), sign * scores) for group in groups])
+        return each.max(axis=0) if positions is None else np.take_along_axis(each, positions[None], axis=0)[0]
+
+    return np.minimum(1.0, 2 * np.minimum(side(1), side(-1))) if two_sided else side(1)
+
+
+def _tail_probabilities(ordered: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Returns (1 + number of ordered scores at least as large) / (n + 1), of scores [m]."""
+    return (1 + len(ordered) - np.searchsorted(ordered, scores, side="left")) / (len(ordered) + 1)
 
 
 def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
@@ -97,7 +121,7 @@ def fpr_distribution(num_calibration: int, alpha: float, num_inliers: int, two_s
       num_calibration: Number of calibration images.
       alpha: Target false positive rate.
       num_inliers: Number of other inliers.
-      two_sided: As in `fit_threshold`.
+      two_sided: As in `p_values`.
     """
     sides = 2 if two_sided else 1
     gaps_outside = sides * (num_calibration + 1 - conformal_rank(num_calibration, alpha / sides))

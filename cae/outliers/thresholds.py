@@ -10,6 +10,7 @@ import numpy as np
 from etils import epy
 
 from cae.errors import UserError, unknown_choice_error
+from cae.outliers.calibration_classes import CalibrationClasses
 from cae.outliers.conformal import check_alpha, conformal_rank, min_attainable_alpha
 
 # Both take a second to import; names are looked up before they are needed.
@@ -27,18 +28,23 @@ class ThresholdMethod:
     Attributes:
       compute: (inlier scores [n], outlier scores [m], alpha) to the largest score of an inlier.
       needs_outliers: Whether it maximizes a measure on labeled outliers, so that it has no target false positive rate.
+      by_class: Whether it has a threshold for each class; an image of unknown class is an inlier if it is one by any.
     """
 
     compute: Callable[[np.ndarray, np.ndarray, float], float]
     needs_outliers: bool = False
+    by_class: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """The range of inliers' scores, whose lower end is minus infinity unless small scores are anomalous as well."""
+    """The range of inliers' scores, whose lower end is minus infinity unless small scores are anomalous as well.
 
-    high: float
-    low: float = -math.inf
+    Both ends may be arrays, of as many thresholds.
+    """
+
+    high: float | np.ndarray
+    low: float | np.ndarray = -math.inf
 
     def is_inlier(self, scores: np.ndarray) -> np.ndarray:
         """Returns which scores [n] are those of inliers, bool [n]."""
@@ -88,6 +94,7 @@ def f1(inlier_scores: np.ndarray, outlier_scores: np.ndarray, alpha: float) -> f
 #   THRESHOLDS["largest"] = ThresholdMethod(largest)
 THRESHOLDS = {
     "conformal": ThresholdMethod(conformal),
+    "class_conditional": ThresholdMethod(conformal, by_class=True),
     "percentile": ThresholdMethod(percentile),
     "sigma": ThresholdMethod(sigma),
     "youden": ThresholdMethod(youden, needs_outliers=True),
@@ -103,9 +110,14 @@ def get_threshold_method(name: str) -> ThresholdMethod:
 
 
 def fit_threshold(
-    name: str, calibration_scores: np.ndarray, outlier_scores: np.ndarray, alpha: float, two_sided: bool
+    name: str,
+    calibration_scores: np.ndarray,
+    outlier_scores: np.ndarray,
+    alpha: float,
+    two_sided: bool,
+    classes: CalibrationClasses | None = None,
 ) -> Threshold:
-    """Finds a threshold.
+    """Finds a threshold; that of a method by class is for images of unknown class: inliers by any class' threshold.
 
     Args:
       name: A key of `THRESHOLDS`.
@@ -113,6 +125,7 @@ def fit_threshold(
       outlier_scores: Scores of labeled outliers, [m], for the methods that need them; else empty.
       alpha: Target false positive rate, for the methods that need no outliers.
       two_sided: Whether small scores are anomalous as well; either side then has half of alpha.
+      classes: The classes of the calibration scores, for the methods that need them.
 
     Returns:
       The threshold.
@@ -120,28 +133,82 @@ def fit_threshold(
     Raises:
       UserError: As `check_threshold_method`.
     """
-    check_threshold_method(name, len(calibration_scores), len(outlier_scores), alpha, two_sided)
+    check_threshold_method(name, len(calibration_scores), len(outlier_scores), alpha, two_sided, classes)
     method = get_threshold_method(name)
+    if method.by_class:
+        each = fit_class_thresholds(calibration_scores, alpha, two_sided, classes)
+        return Threshold(float(np.max(each.high)), float(np.min(each.low)))
     if method.needs_outliers or not two_sided:
         return Threshold(method.compute(calibration_scores, outlier_scores, alpha))
     high = method.compute(calibration_scores, outlier_scores, alpha / 2)
     return Threshold(high, -method.compute(-calibration_scores, outlier_scores, alpha / 2))
 
 
-def check_threshold_method(name: str, num_calibration: int, num_outliers: int, alpha: float, two_sided: bool) -> None:
-    """Raises `UserError` for an alpha that so few images can't guarantee, or outliers that are needed but missing."""
+def fit_class_thresholds(
+    calibration_scores: np.ndarray, alpha: float, two_sided: bool, classes: CalibrationClasses
+) -> Threshold:
+    """Returns the conformal thresholds of all classes, float64 [classes], in the order of `classes.names`.
+
+    An inlier of a class lies outside of its range with a probability of at most alpha, whatever the frequencies of the
+    classes (label-conditional conformal predictors: Vovk et al. 2003; Vovk 2012).
+
+    Args:
+      calibration_scores, alpha, two_sided: As in `fit_threshold`.
+      classes: The classes of the calibration scores.
+
+    Raises:
+      UserError: A class has too few calibration images for alpha.
+    """
+    check_threshold_method("class_conditional", len(calibration_scores), 0, alpha, two_sided, classes)
+    groups, no_outliers = classes.split(calibration_scores), np.zeros(0)
+    each = [fit_threshold("conformal", group, no_outliers, alpha, two_sided) for group in groups]
+    return Threshold(np.array([one.high for one in each]), np.array([one.low for one in each]))
+
+
+def check_threshold_method(
+    name: str,
+    num_calibration: int,
+    num_outliers: int,
+    alpha: float,
+    two_sided: bool,
+    classes: CalibrationClasses | None = None,
+) -> None:
+    """Raises `UserError` for an alpha that so few images can't guarantee, or outliers or classes that are missing."""
     if not get_threshold_method(name).needs_outliers:
-        check_alpha(alpha, num_calibration, two_sided)
+        class_name, count = _smallest_group(name, num_calibration, classes)
+        check_alpha(alpha, count, two_sided, class_name)
     elif not num_outliers:
         raise UserError(f"--threshold_method={name} needs labeled outliers; name a set of them in --outlier_datasets")
 
 
-def choose_alpha(alpha: float | None, method: str, num_calibration: int, two_sided: bool) -> float:
+def _smallest_group(name: str, num_calibration: int, classes: CalibrationClasses | None) -> tuple[str, int]:
+    """Returns the class with the fewest calibration images, '' for all of them together, and their number."""
+    if not get_threshold_method(name).by_class:
+        return "", num_calibration
+    if classes is None or len(classes.names) < 2:
+        found = "no labels" if classes is None else f"only the class '{next(iter(classes.names.values()))}'"
+        raise UserError(f"--threshold_method={name} needs images of two classes or more, and these have {found}")
+    return min(classes.counts().items(), key=lambda item: item[1])
+
+
+def min_alpha(name: str, num_calibration: int, two_sided: bool, classes: CalibrationClasses | None = None) -> float:
+    """Returns the smallest false positive rate that a method can guarantee, of each class if it is by class."""
+    return min_attainable_alpha(_smallest_group(name, num_calibration, classes)[1], two_sided)
+
+
+def choose_alpha(
+    alpha: float | None,
+    name: str,
+    num_calibration: int,
+    two_sided: bool,
+    classes: CalibrationClasses | None = None,
+) -> float:
     """Returns alpha or, for None, the default; raises `UserError` for a method without a target false positive rate."""
     if alpha is None:
-        return max(DEFAULT_ALPHA, min_attainable_alpha(num_calibration, two_sided))
-    if get_threshold_method(method).needs_outliers:
-        raise UserError(f"--alpha={alpha} does not apply to --threshold_method={method}, which has no target rate")
+        least = min_alpha(name, num_calibration, two_sided, classes)
+        return max(DEFAULT_ALPHA, least) if least < 1 else DEFAULT_ALPHA
+    if get_threshold_method(name).needs_outliers:
+        raise UserError(f"--alpha={alpha} does not apply to --threshold_method={name}, which has no target rate")
     return alpha
 
 
