@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cae.io_utils import abbreviate
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CalibrationClasses:
@@ -15,7 +17,7 @@ class CalibrationClasses:
 
     Attributes:
       labels: Labels of the calibration images, or of their scores, int [n].
-      names: Names of the classes by label, of which some may have no calibration images.
+      names: Names of the classes by label, in ascending order; some may have no calibration images.
     """
 
     labels: np.ndarray
@@ -51,6 +53,6 @@ class CalibrationClasses:
         if labels.shape != shape:
             raise ValueError(f"labels must be one for each image, of shape {list(shape)}, not {list(labels.shape)}")
         if len(unknown := labels[~np.isin(labels, known)]):
-            classes = ", ".join(f"{label} ({name})" for label, name in self.names.items())
+            classes = abbreviate([f"{label} ({name})" for label, name in self.names.items()])
             raise ValueError(f"there are no calibration images with the label {unknown[0]}; labels: {classes}")
         return np.searchsorted(known, labels)
