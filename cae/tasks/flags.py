@@ -10,7 +10,7 @@ import cae.config
 from cae import models, tasks
 from cae.config import Config, define_config_flags, explicit_flags
 from cae.latents import interpolation
-from cae.outliers import scores, thresholds
+from cae.outliers import conformal, scores, thresholds
 from cae.workdir import check_same_config, load_comparison_runs, load_run_config, workdir_from_flags
 
 
@@ -72,7 +72,7 @@ def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> t
     thresholds.get_threshold_method(values.threshold_method)
     interpolation.parse_weights(values.interpolation_weights)
     if values.alpha is not None:
-        thresholds.check_rate("alpha", values.alpha)
+        conformal.check_rate("alpha", values.alpha)
     run_config = load_run_config(workdir_from_flags(values))
     config = Config.from_dict(run_config["config"])
     check_same_config(run_config, explicit_flags(values), ignore={"noise", "data_dir"})

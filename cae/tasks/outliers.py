@@ -41,8 +41,10 @@ CAPTIONS = {
         f" {NUM_SPLITS} random splits of the test images into halves for calibration and test whose FPR lies in it"
     ),
     "outliers_fpr_by_class": (
-        "False positives by class, with exact 95% confidence intervals: the guarantee is for all images together, and"
-        " classes may have higher and lower rates"
+        "False positives by class, with exact 95% confidence intervals. fpr: of the detector's threshold; one for all"
+        " images together may have higher and lower rates in classes. fpr_label_known, fpr_label_unknown: of"
+        " class-conditional thresholds, with and without the label of the test image; expected_low, expected_high: the"
+        " exact 99% interval of the first; the second is at most alpha in each class, but smaller in most"
     ),
     "outliers_skipped": "Skipped sets and files",
 }
@@ -76,7 +78,7 @@ def run(context: EvalContext) -> Section:
                 detector, detector_inliers, detector_outliers, data.ood_datasets
             ),
             "outliers_guarantee": make_guarantee_rows(detector, detector_inliers),
-            "outliers_fpr_by_class": make_class_rows(detector.threshold, detector_inliers, labels, context.class_names),
+            "outliers_fpr_by_class": make_class_rows(detector, detector_inliers, labels, context.class_names),
             "outliers_skipped": [{"set": name, "reason": reason} for name, reason in data.skipped.items()],
         },
         visible_tables=CAPTIONS,

@@ -129,7 +129,7 @@ def test_crop_enlarges_a_part_of_the_given_size():
     cropped = noise.parse_noise("crop:0.4")(tf.constant(ramp), SEED).numpy()[:, 0, :, 0]
     sides, centers = cropped[:, -1] - cropped[:, 0], (cropped[:, -1] + cropped[:, 0]) / 2
     np.testing.assert_allclose(np.diff(cropped), np.repeat(sides[:, None] / 31, 31, axis=1), atol=1e-5)
-    assert 0.6 - 1e-5 <= sides.min() and sides.max() <= 1 + 1e-5 and sides.mean() == pytest.approx(0.8, abs=0.01)
+    assert sides.min() >= 0.6 - 1e-5 and sides.max() <= 1 + 1e-5 and sides.mean() == pytest.approx(0.8, abs=0.01)
     assert cropped.min() > -1e-5 and cropped.max() < 1 + 1e-5 and centers.mean() == pytest.approx(0.5, abs=0.01)
 
 
