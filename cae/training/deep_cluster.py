@@ -40,6 +40,10 @@ class PseudoLabelClassification(Objective):
         """Returns the variables of the classifier."""
         return network.classifier.trainable_variables
 
+    def is_initialized(self, model: DeepCluster) -> bool:
+        """Returns whether there are clusters."""
+        return model.has_clusters
+
     def initialize(self, model: DeepCluster, images: Iterable[tf.Tensor], broadcast: Broadcast) -> None:
         """Computes the clusters, and starts the classifier's encoder from the autoencoder's."""
         model.set_clusters(*broadcast(fit_clusters(model, images, self.seed)))

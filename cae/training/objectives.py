@@ -79,6 +79,10 @@ class Objective:
         """Returns the variables of a network of `trains` that are trained, all unless a subclass names some."""
         return network.trainable_variables
 
+    def is_initialized(self, model: keras.Model) -> bool:
+        """Returns whether the model was prepared, as most need not be."""
+        return True
+
     def initialize(self, model: keras.Model, images: Iterable[tf.Tensor], broadcast: Broadcast) -> None:
         """Prepares the model before the first step that minimizes this objective; most objectives need no preparation.
 

@@ -53,14 +53,20 @@ class Phases:
             )
         return self._phases[first_epoch]
 
-    def initialize(self, epoch: int) -> None:
-        """Prepares the state for the first step of an epoch, if a phase starts with it."""
-        if epoch in self._objectives:
+    def start(self, epoch: int, is_first_step: bool) -> Phase:
+        """Returns the phase of an epoch, for which the state is prepared if the phase starts.
+
+        A phase starts with the first step of its first epoch, or later in a run that had other --epochs before.
+        """
+        phase = self.get(epoch)
+        starts = epoch in self._objectives and is_first_step
+        if starts or not phase.objective.is_initialized(self._state.model):
             images = (batch["image"] for batch in self._train_data.sample)
-            objective, broadcast = self.get(epoch).objective, distribution.make_broadcast(self._strategy)
-            objective.initialize(self._state.model, images, broadcast)
+            broadcast = distribution.make_broadcast(self._strategy)
+            phase.objective.initialize(self._state.model, images, broadcast)
             # The losses of phases are not comparable.
             self._state.best_loss.assign(float("inf"))
+        return phase
 
 
 def get_objectives(config: Config) -> dict[int, Objective]:

@@ -153,9 +153,9 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, batches: Iterator) -> None:
         state, start, first_step = self._state, time.monotonic(), self._state.global_step
-        phase = self._phases.get(epoch)
-        if first_step == self._last_step(epoch - 1):
-            self._phases.initialize(epoch)
+        is_first_step = first_step == self._last_step(epoch - 1)
+        phase = self._phases.start(epoch, is_first_step)
+        if is_first_step:
             state.epoch_metrics.reset_state()
         self._take_steps(epoch, batches, phase.train_steps)
         train_seconds = time.monotonic() - start

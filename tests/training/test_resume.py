@@ -143,3 +143,18 @@ def test_run_continues_exactly_with_more_steps(tmp_path, train, unbroken, four_e
     state, workdir = unbroken(four_epochs)
     state = dataclasses.replace(state, values=[*state.weights, *state.optimizer, state.loss_sums])
     assert_same(state, resumed, workdir, tmp_path)
+
+
+def test_classifier_learns_clusters_where_the_autoencoder_was_to_be_trained_longer(
+    tmp_path, train, four_epochs, monkeypatch
+):
+    """With --epochs=30 no clusters are due yet at step 4 in the second epoch; with two epochs they are due before."""
+    monkeypatch.setattr(trainer, "MAX_STEPS_PER_LOOP", 1)
+    config = dataclasses.replace(four_epochs, **DEEP_CLUSTER | {"classifier_epochs": 1, "lr_schedule": "constant"})
+    with pytest.raises(Preempted, match="at step 4;"):
+        stop = lambda state: signal.SIGINT if state.global_step >= 4 else 0  # noqa: E731
+        train(dataclasses.replace(config, epochs=30), tmp_path, poll_signal=stop)
+    state = train(dataclasses.replace(config, epochs=2), tmp_path)
+    assert state.step == 5
+    (centroids,) = [each for each in state.weights if each.shape == (5, config.latent_dim)]
+    assert centroids.any()
