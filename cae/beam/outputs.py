@@ -28,7 +28,7 @@ class WriteOutput(beam.PTransform):
         super().__init__()
         self._folder, self._task, self._settings = folder, task, settings
 
-    def expand(self, outputs: tuple[beam.PCollection, beam.PCollection]) -> None:
+    def expand(self, outputs: Any) -> None:  # Beam takes a tuple in a type hint for that of elements.
         """Takes rows and dead letters."""
         rows, failed = outputs
         table = FileSystems.join(self._folder, "predictions", "part")

@@ -59,7 +59,7 @@ def run(job: Job, options: PipelineOptions) -> dict[str, Any]:
     """
     temporary = paths.temporary_beside(job.output)
     try:
-        with _refuse_failures():
+        with _refuse_failures(), _hide_stacks():
             pipeline = beam.Pipeline(make_runner(options), options=options)
             build(pipeline, job, temporary)
             result = pipeline.run()
@@ -112,10 +112,26 @@ def _refuse_failures() -> Iterator[None]:
         raise UserError(f"the pipeline failed, nothing was written: {_last_line(error)}") from error
 
 
+@contextlib.contextmanager
+def _hide_stacks() -> Iterator[None]:
+    """A context in which stacks of Beam's threads are printed with --verbosity=0 only: the error says why."""
+    logger, hook = logging.getLogger("apache_beam"), threading.excepthook
+    level, is_hidden = logger.level, not logging.getLogger().isEnabledFor(logging.INFO)
+    if is_hidden:
+        logger.setLevel(logging.CRITICAL)
+        threading.excepthook = lambda arguments: None
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        threading.excepthook = hook
+
+
 def _last_line(error: Exception) -> str:
     """Returns the line of an error that says what happened: behind the stack of a worker, or the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    line = lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    return line.partition(" [while running ")[0]
 
 
 @contextlib.contextmanager
