@@ -13,11 +13,9 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.shared import Shared
 from apache_beam.utils.windowed_value import WindowedValue
 
-from cae.beam.dead_letters import dead_letter
-from cae.beam.decoding import decode
+from cae.beam.encoded_image import EncodedImage, dead_letter, decode
 from cae.beam.model import Model
 from cae.beam.progress import ImageMetrics
-from cae.beam.sources import EncodedImage
 from cae.beam.tasks import Item, Task
 
 

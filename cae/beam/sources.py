@@ -10,28 +10,13 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io import fileio
 
-from cae.beam.dead_letters import dead_letter
+from cae.beam.encoded_image import EncodedImage, dead_letter
 from cae.beam.paths import is_local, list_files, resolve
 from cae.beam.records import READERS
 from cae.data.image_files import is_ignored
 from cae.data.image_io import UnreadableImageError
 from cae.errors import UserError
 from cae.io_utils import printable
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedImage:
-    """An image file that was not read yet, or its content.
-
-    Attributes:
-      name: Its name in the output, one line of text.
-      path: Its path or URL; None where the content is given.
-      content: The bytes of a file; None where the path is given.
-    """
-
-    name: str
-    path: str | None = None
-    content: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
