@@ -1,5 +1,6 @@
 """What is seen of a pipeline while it runs: lines of each process, and the metrics of the whole."""
 
+import collections
 import sys
 import threading
 import time
@@ -53,12 +54,15 @@ class ImageMetrics:
 def summarize_metrics(result: Any) -> str | None:
     """Returns a line of the metrics of a pipeline's result; None where its runner has none."""
     try:
+        result._metrics = None  # Portable runners would keep their first answer.
         query = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
     except Exception:  # noqa: BLE001 - Some runners have no metrics, or none until a pipeline has ended.
         return None
-    counters = {each.key.metric.name: each.result or 0 for each in query["counters"]}
+    counters = collections.Counter()  # Several steps may have a counter of the same name.
+    for each in query["counters"]:
+        counters[each.key.metric.name] += each.result or 0
     seconds = sum(each.result.sum for each in query["distributions"] if each.result) / 1000
     if not counters:
         return None
-    images, failed, size = (counters.get(name, 0) for name in ("images", "failed", "bytes"))
+    images, failed, size = (counters[name] for name in ("images", "failed", "bytes"))
     return f"{images:,} images, {failed:,} failed, {size / 1e6:,.1f} MB read, {seconds:,.1f} s in the model"
