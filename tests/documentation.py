@@ -22,7 +22,7 @@ from cae.outliers import scores, thresholds
 
 PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
-PROGRAMS = ("train.py", "eval.py", "-m cae.predict", "-m cae.export", "-m cae.demo")
+PROGRAMS = ("train.py", "eval.py", "-m cae.predict", "-m cae.export", "-m cae.demo", "-m cae.beam")
 
 FLAG_CHECKS = {
     "tasks": tasks.check_task_names,
@@ -183,7 +183,7 @@ def command_of(path):
 
 PATH = re.compile(r"(?:cae|configs|benchmarks|tests|docs)/[\w/.-]+")
 
-FOREIGN_FLAGS = {"requeue", "signal", "help"}
+FOREIGN_FLAGS = {"requeue", "signal", "help", "helpfull"}
 """Flags of Slurm and absl."""
 
 
@@ -202,6 +202,7 @@ def all_flags():
         "cae.predict",
         "cae.export",
         "cae.demo",
+        "cae.beam",
         *(f"benchmarks.{name}" for name in benchmark_names()),
     ]
     for name in names:

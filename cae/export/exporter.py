@@ -11,6 +11,7 @@ import numpy as np
 
 from cae.data.arrays import to_float
 from cae.data.image_dataset import ImageDataset
+from cae.data.resizing import border_background
 from cae.export import keras_file, litert_files, manifest, onnx_files, parity, saved_model
 from cae.export.functions import Exported, make_functions, rebuild_in_float32
 from cae.export.graph_detector import GraphDetector
@@ -63,11 +64,14 @@ def export(run: Run, detector: Detector | None, dataset: ImageDataset, options: 
     if "detect" in options.functions:
         graph_detector = GraphDetector(model, detector, *dataset.load("calibration"))
     functions = make_functions(options.functions, model, get_model_spec(run.config.model).free_sides, graph_detector)
-    test, train = to_float(dataset.load("test")[0]), to_float(dataset.load("train")[0][:REPRESENTATIVE_IMAGES])
+    test, train = to_float(dataset.load("test")[0]), dataset.load("train")[0]
+    representative = to_float(train[:REPRESENTATIVE_IMAGES])
     with atomic_folder(options.output) as folder:
-        exported = [each for name in options.formats for each in WRITERS[name](functions, model, folder, train)]
+        exported = [
+            each for name in options.formats for each in WRITERS[name](functions, model, folder, representative)
+        ]
         content = manifest.describe_run(run) | manifest.describe_functions(functions)
-        content |= {"parity_images": min(len(test), options.parity_images)}
+        content |= {"background": border_background(train), "parity_images": min(len(test), options.parity_images)}
         content["files"] = _measure(exported, model, test[: options.parity_images], folder)
         if graph_detector:
             detecting = [each for each in exported if each.function.name == "detect"]
