@@ -20,7 +20,7 @@ from etils import epy
 from cae import cli, runtime
 from cae.beam import INPUT_FORMATS, MODULES, TASKS, beam_options
 from cae.errors import UserError
-from cae.outliers import thresholds
+from cae.outliers import conformal
 
 # Flags are checked before Beam is imported, which takes seconds.
 with epy.lazy_imports():
@@ -67,9 +67,9 @@ def check_flags(values: flags.FlagValues) -> None:
         )
     if not values.output:
         raise UserError("--output=FOLDER is missing; it names the folder to write, which must not exist")
-    thresholds.check_rate("fdr", values.fdr)
+    conformal.check_rate("fdr", values.fdr)
     if values.alpha is not None:
-        thresholds.check_rate("alpha", values.alpha)
+        conformal.check_rate("alpha", values.alpha)
 
 
 def make_job(values: flags.FlagValues) -> "pipeline.Job":
@@ -81,7 +81,10 @@ def make_job(values: flags.FlagValues) -> "pipeline.Job":
     alpha, fdr = None, None
     if values.task == "detect" and manifest.detector:
         alpha, fdr = values.alpha or manifest.detector["default_alpha"], values.fdr
-        thresholds.check_alpha(alpha, manifest.detector["calibration_images"], manifest.detector["two_sided"])
+        if alpha < manifest.detector["min_alpha"] * (1 - 1e-9):
+            raise UserError(
+                f"--alpha={alpha}: the detector can guarantee {manifest.detector['min_alpha']:.2g} at least"
+            )
         settings |= {"alpha": alpha, "fdr": fdr}
     task = tasks.make_task(values.task, manifest, values.invert, alpha)
     patterns = sources.find_patterns(values.input)

@@ -1,17 +1,15 @@
 """False discovery rate over any number of images: by how many images have each p-value, of which there are few.
 
-A conformal p-value is a whole number of n + 1 calibration images, so that a count for each is all that Benjamini and
-Hochberg's procedure needs of the images.
+There are no more conformal p-values than calibration images, one added for each class, so that a count for each is all
+that Benjamini and Hochberg's procedure needs of the images.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-
-from cae.beam.tasks import Detect
 
 
 def discovery_threshold(counts: Mapping[float, int], rate: float) -> float:
@@ -22,7 +20,7 @@ def discovery_threshold(counts: Mapping[float, int], rate: float) -> float:
       rate: The maximum expected fraction of false discoveries.
 
     Returns:
-      The threshold, whose discoveries are those of `cae.outliers.thresholds.discoveries`, rounding included.
+      The threshold, whose discoveries are those of `cae.outliers.conformal.discoveries`, rounding included.
     """
     if not counts:
         return -math.inf
@@ -33,36 +31,27 @@ def discovery_threshold(counts: Mapping[float, int], rate: float) -> float:
 
 
 class MarkDiscoveries(beam.PTransform):
-    """Completes the rows of `Detect` with `p_value` and `is_discovery`.
+    """Completes the rows of `Detect` with `is_discovery`.
 
     Args:
-      task: The task.
       rate: The false discovery rate.
     """
 
-    def __init__(self, task: Detect, rate: float):
+    def __init__(self, rate: float):
         super().__init__()
-        self._task, self._rate = task, rate
+        self._rate = rate
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         """Returns the completed rows."""
         threshold = (
             rows
-            | beam.Map(lambda row: row["numerator"])
+            | beam.Map(lambda row: row["p_value"])
             | beam.combiners.Count.PerElement()
             | beam.combiners.ToList()
-            | "Threshold" >> beam.Map(self._threshold)
+            | "Threshold" >> beam.Map(lambda counts: discovery_threshold(dict(counts), self._rate))
         )
-        return rows | "Mark" >> beam.Map(self._complete, beam.pvalue.AsSingleton(threshold))
+        return rows | "Mark" >> beam.Map(_mark, beam.pvalue.AsSingleton(threshold))
 
-    def _threshold(self, counts: Iterable[tuple[int, int]]) -> float:
-        by_p_value: dict[float, int] = {}
-        for numerator, count in counts:
-            p_value = self._task.p_value(numerator)
-            by_p_value[p_value] = by_p_value.get(p_value, 0) + count
-        return discovery_threshold(by_p_value, self._rate)
 
-    def _complete(self, row: dict[str, Any], threshold: float) -> dict[str, Any]:
-        p_value = self._task.p_value(row["numerator"])
-        completed = {name: value for name, value in row.items() if name != "numerator"}
-        return completed | {"p_value": p_value, "is_discovery": p_value <= threshold}
+def _mark(row: dict[str, Any], threshold: float) -> dict[str, Any]:
+    return row | {"is_discovery": row["p_value"] <= threshold}

@@ -82,7 +82,7 @@ def build(pipeline: beam.Pipeline, job: Job, folder: str) -> None:
     predicted = images.images | "Predict" >> beam.ParDo(Predict(job.task)).with_outputs("failed", main="rows")
     rows = predicted.rows
     if job.fdr is not None:
-        rows = rows | "MarkDiscoveries" >> MarkDiscoveries(job.task, job.fdr)
+        rows = rows | "MarkDiscoveries" >> MarkDiscoveries(job.fdr)
     failed = (images.failed, predicted.failed) | "AllFailed" >> beam.Flatten()
     _ = (rows, failed) | "WriteOutput" >> WriteOutput(folder, job.task, job.settings)
 

@@ -87,10 +87,7 @@ class Task(abc.ABC):
 
 
 class Detect(Task):
-    """Scores, p-values and verdicts; which images are discoveries is known once all have a p-value.
-
-    Until then, a row has the numerator of its p-value, which is a whole number of calibration images.
-    """
+    """Scores, p-values and verdicts; which images are discoveries is known once all have a p-value."""
 
     function = "detect"
     columns = [
@@ -101,24 +98,27 @@ class Detect(Task):
     def __init__(self, manifest: Manifest, invert: str, alpha: float):
         super().__init__(manifest, invert)
         self._alpha = np.float32(alpha)
+        by_class, sides = manifest.detector.get("calibration_images_by_class"), 1 + manifest.detector["two_sided"]
+        counts = {*by_class.values()} if by_class else {manifest.detector["calibration_images"]}
+        self._denominators = np.array([(count + 1) / sides for count in sorted(counts)])
 
-    @property
-    def num_gaps(self) -> float:
-        """The denominator of p-values."""
-        return (self.manifest.detector["calibration_images"] + 1) / (2 if self.manifest.detector["two_sided"] else 1)
+    def exact_p_values(self, p_values: np.ndarray) -> np.ndarray:
+        """Returns float32 p-values [n] without their rounding errors, float64 [n].
 
-    def p_value(self, numerator: int) -> float:
-        """Returns the conformal p-value of a numerator."""
-        return min(1.0, numerator / self.num_gaps)
+        A conformal p-value is a whole number divided by one more than the number of calibration images, of a class if
+        the detector is class-conditional.
+        """
+        fractions = np.round(p_values[:, None] * self._denominators) / self._denominators
+        nearest = np.argmin(np.abs(fractions - p_values[:, None]), axis=1)
+        return np.minimum(1.0, fractions[np.arange(len(p_values)), nearest])
 
     def predict(self, model: Model, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Returns a row for each image."""
         outputs = model("detect_uint8", images=_stack(items), alpha=self._alpha)
-        numerators = (outputs["p_value"].astype(np.float64) * self.num_gaps).round().astype(int)
         return self._rows(
             items,
             score=outputs["score"].tolist(),
-            numerator=numerators.tolist(),
+            p_value=self.exact_p_values(outputs["p_value"].astype(np.float64)).tolist(),
             is_inlier=outputs["is_inlier"].tolist(),
         )
 

@@ -74,6 +74,7 @@ def describe_detector(detector: GraphDetector) -> dict[str, Any]:
         "default_alpha": detector.default_alpha,
         "min_alpha": detector.min_alpha,
         "calibration_images": len(detector.calibration_scores),
+        "calibration_images_by_class": detector.classes.counts() if detector.classes else None,
         "pixels_above_1": PIXEL_ALPHA,
     }
 

@@ -12,7 +12,7 @@ from small_detectors import MODEL
 
 from cae.beam import tasks
 from cae.data.image_io import read_image
-from cae.outliers import thresholds
+from cae.outliers import conformal
 from cae.predict import denoising
 
 
@@ -26,9 +26,9 @@ def test_verdicts_are_those_of_the_exported_detector(predict, folder, images, gr
     expected = {name: value.numpy() for name, value in graph_detector(tf.constant(values), tf.constant(0.05)).items()}
     np.testing.assert_allclose([row["score"] for row in rows], expected["score"], rtol=1e-6)
     assert [row["is_inlier"] for row in rows] == expected["is_inlier"].tolist()
-    p_values = thresholds.p_values(graph_detector.calibration_scores, expected["score"], graph_detector.two_sided)
+    p_values = conformal.p_values(graph_detector.calibration_scores, expected["score"], graph_detector.two_sided)
     assert [row["p_value"] for row in rows] == p_values.tolist()
-    is_discovery = thresholds.discoveries(p_values, 0.2)
+    is_discovery = conformal.discoveries(p_values, 0.2)
     assert [row["is_discovery"] for row in rows] == is_discovery.tolist() and 5 <= is_discovery.sum() < 20
     assert (summary["inliers"], summary["discoveries"]) == (expected["is_inlier"].sum(), is_discovery.sum())
     assert f"{summary['inliers']} of 65 images are inliers at --alpha=0.05" in out and "65 images, 0 failed" in out

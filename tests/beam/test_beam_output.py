@@ -124,7 +124,7 @@ def test_input_model_and_output_may_be_urls(predict, export, folder, images, tmp
         (("--saved_model=images",), "images is not the --output of python -m cae.export: export.json cannot be read"),
         (("--input=gone/*",), "--input=gone/* matches no file; a pattern looks like"),
         (("--input=sftp://host/*",), "sftp://host/* cannot be listed: Unable to get filesystem"),
-        (("--alpha=0.001",), "--alpha=0.001: 199 calibration images can guarantee 0.01 at least"),
+        (("--alpha=0.001",), "--alpha=0.001: the detector can guarantee 0.01 at least"),
         (("--fdr=2",), "--fdr=2.0 must be between 0 and 1"),
         (("--runner=Fink",), "the pipeline failed, nothing was written: Unexpected pipeline runner: Fink"),
         (("--flink_mastr=localhost",), "Unknown command line flag 'flink_mastr'. Did you mean: flink_master"),

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from cae.beam.discoveries import discovery_threshold
-from cae.outliers import thresholds
+from cae.beam.model import Manifest
+from cae.beam.tasks import Detect
+from cae.outliers import conformal
 
 
 def count(p_values):
@@ -28,5 +30,16 @@ def test_discoveries_are_those_of_all_p_values(num_calibration, random):
             numerators = random.integers(1, num_calibration + 2, 300)
             numerators[:num_outliers] = random.integers(1, 3, num_outliers)
             p_values = numerators / (num_calibration + 1)
-            expected = thresholds.discoveries(p_values, rate)
+            expected = conformal.discoveries(p_values, rate)
             np.testing.assert_array_equal(p_values <= discovery_threshold(count(p_values), rate), expected)
+
+
+@pytest.mark.parametrize("sizes, two_sided", [({"a": 464, "b": 568, "c": 499}, False), (None, False), (None, True)])
+def test_p_values_have_no_rounding_errors_of_float32(sizes, two_sided):
+    detector = {"calibration_images": 4999, "calibration_images_by_class": sizes, "two_sided": two_sided}
+    manifest = Manifest("export", (12, 12, 1), ("detect",), 0.0, detector)
+    task = Detect(manifest, "never", alpha=0.05)
+    for count in sizes.values() if sizes else [4999]:
+        expected = np.minimum(1, np.arange(1, count + 2) * (1 + two_sided) / (count + 1))
+        exact = task.exact_p_values(expected.astype(np.float32).astype(np.float64))
+        np.testing.assert_allclose(exact, expected, rtol=1e-12)
