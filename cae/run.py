@@ -119,6 +119,11 @@ class Run(ModelFunctions):
         """Whether the model denoises images of any height and width."""
         return models.get_model_spec(self.config.model).free_sides
 
+    @property
+    def any_range(self) -> bool:
+        """Whether the model was trained on noise that is not clipped, and takes floats that leave 0..1."""
+        return self.noise is not None and not self.noise.clips
+
     @functools.cached_property
     def detector(self) -> detectors.Detector:
         """The outlier detector of the best checkpoint; raises `UserError` where there is none yet."""

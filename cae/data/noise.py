@@ -12,7 +12,7 @@ from cae.errors import UserError, unknown_choice_error
 with epy.lazy_imports():
     import tensorflow as tf
 
-# (images [batch, height, width, channels] in 0..1, seed [2]) to images of the same shape and range.
+# (images [batch, height, width, channels], seed [2]) to images of the same shape.
 Corruption = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
 
 
@@ -23,6 +23,15 @@ def gaussian(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.
     (Keras' example) or 0.5 for MNIST.
     """
     return images + level * tf.random.stateless_normal(tf.shape(images), seed)
+
+
+def awgn(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
+    """Adds normal noise of mean 0 and standard deviation `level` / 255 to every value, without clipping.
+
+    Additive white Gaussian noise as the tables of the denoising literature have it: values may leave 0..1, and levels
+    are those of images in 0..255 (Dabov et al. 2007, BM3D); 15, 25 and 50 are usual.
+    """
+    return gaussian(images, level / 255.0, seed)
 
 
 def uniform(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
@@ -48,7 +57,8 @@ def poisson(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.T
     """
     # A range of levels may contain 0, no noise; ten million photons are as good as no noise.
     level = tf.maximum(level, 1e-7)
-    counts = tf.random.stateless_poisson(tf.shape(images), seed, tf.cast(images / level, tf.float64), tf.float64)
+    rates = tf.maximum(images, 0.0) / level  # Noise that is not clipped may have come before.
+    counts = tf.random.stateless_poisson(tf.shape(images), seed, tf.cast(rates, tf.float64), tf.float64)
     return tf.cast(counts, tf.float32) * level
 
 
@@ -142,16 +152,24 @@ def affine(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Te
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """A corruption `(images, level, seed) -> images` and the largest level that makes sense for it."""
+    """A corruption `(images, level, seed) -> images`.
+
+    Attributes:
+      apply: The function.
+      max_level: The largest level that makes sense for it.
+      clips: Whether its results are clipped to 0..1.
+    """
 
     apply: Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "tf.Tensor"]
     max_level: float
+    clips: bool = True
 
 
-# The names in `--noise`. To add one, write a function of images in 0..1, levels [batch, 1, 1, 1] and a seed [2], whose
-# result is then clipped to 0..1; docs/extending.md has an example.
+# The names in `--noise`. To add one, write a function of images, levels [batch, 1, 1, 1] and a seed [2], whose result is
+# then clipped to 0..1; docs/extending.md has an example. Images are in 0..1 unless unclipped noise came before.
 NOISES: dict[str, Noise] = {
     "gaussian": Noise(gaussian, max_level=10.0),
+    "awgn": Noise(awgn, max_level=2550.0, clips=False),
     "uniform": Noise(uniform, max_level=10.0),
     "speckle": Noise(speckle, max_level=10.0),
     "poisson": Noise(poisson, max_level=10.0),
@@ -173,10 +191,12 @@ class CorruptionStep:
     high: float
 
     def __call__(self, images: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-        """Returns corrupted images, of the shape [batch, height, width, channels] and range 0..1 of the input."""
+        """Returns corrupted images [batch, height, width, channels], in 0..1 unless the noise is not clipped."""
         level_seed, noise_seed = (tf.random.experimental.stateless_fold_in(seed, stream) for stream in range(2))
         levels = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], level_seed, self.low, self.high)
-        return tf.clip_by_value(NOISES[self.name].apply(images, levels, noise_seed), 0.0, 1.0)
+        noise = NOISES[self.name]
+        noisy = noise.apply(images, levels, noise_seed)
+        return tf.clip_by_value(noisy, 0.0, 1.0) if noise.clips else noisy
 
     def contains(self, other: "CorruptionStep") -> bool:
         """Returns whether this is the same noise at a range of levels that includes the other's."""
@@ -190,7 +210,7 @@ class OneOf:
     alternatives: tuple[tuple[CorruptionStep, ...], ...]
 
     def __call__(self, images: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-        """Returns corrupted images, of the shape [batch, height, width, channels] and range 0..1 of the input."""
+        """Returns corrupted images [batch, height, width, channels], in 0..1 unless a last noise is not clipped."""
         count = len(self.alternatives)
         if count == 1:
             return _apply_all(self.alternatives[0], images, seed)
@@ -200,6 +220,11 @@ class OneOf:
         for index, (steps, steps_seed) in enumerate(zip(self.alternatives, seeds)):
             corrupted = tf.where(choice == index, _apply_all(steps, images, steps_seed), corrupted)
         return corrupted
+
+    @property
+    def clips(self) -> bool:
+        """Whether all results are in 0..1."""
+        return all(NOISES[steps[-1].name].clips for steps in self.alternatives)
 
     def contains(self, other: "OneOf") -> bool:
         """Returns whether everything that the other corruption does to an image may come from this one."""
