@@ -1,4 +1,4 @@
-"""Corruptions of images, each a stateless function of the images, a level and a seed."""
+"""The names and the grammar of `--noise`: corruptions at levels, in sequence, and alternatives."""
 
 import dataclasses
 import re
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from etils import epy
 
+from cae.data import corruptions
 from cae.errors import UserError, unknown_choice_error
 
 # TensorFlow takes seconds to import, and `--noise` is parsed before it is needed.
@@ -14,140 +15,6 @@ with epy.lazy_imports():
 
 # (images [batch, height, width, channels], seed [2]) to images of the same shape.
 Corruption = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
-
-
-def gaussian(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Adds normal noise of mean 0 and standard deviation `level` to every value.
-
-    The noise of warm electronics, and the usual one of the denoising literature; 0.1 is usual for photographs, 0.4
-    (Keras' example) or 0.5 for MNIST.
-    """
-    return images + level * tf.random.stateless_normal(tf.shape(images), seed)
-
-
-def awgn(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Adds normal noise of mean 0 and standard deviation `level` / 255 to every value, without clipping.
-
-    Additive white Gaussian noise as the tables of the denoising literature have it: values may leave 0..1, and levels
-    are those of images in 0..255 (Dabov et al. 2007, BM3D); 15, 25 and 50 are usual.
-    """
-    return gaussian(images, level / 255.0, seed)
-
-
-def uniform(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Adds uniform noise from -`level` to `level` to every value: variance level^2 / 3.
-
-    The error of coarse quantization (Widrow 1956), of which `level` is half a step; 0.5 is usual for MNIST.
-    """
-    return images + level * tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
-
-
-def speckle(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Multiplies every value by a normal deviate of mean 1 and standard deviation `level`: black stays black.
-
-    The noise of radar and ultrasound, in its simplest form (Jain 1989, section 8.13); 0.5 is usual.
-    """
-    return images * (1.0 + level * tf.random.stateless_normal(tf.shape(images), seed))
-
-
-def poisson(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Counts photons, of which a white pixel gets 1 / `level` on average: mean x and variance level * x.
-
-    The shot noise of dim light (Hasinoff 2014, "Photon, Poisson noise"); 0.1, 10 photons, is usual for low light.
-    """
-    # A range of levels may contain 0, no noise; ten million photons are as good as no noise.
-    level = tf.maximum(level, 1e-7)
-    rates = tf.maximum(images, 0.0) / level  # Noise that is not clipped may have come before.
-    counts = tf.random.stateless_poisson(tf.shape(images), seed, tf.cast(rates, tf.float64), tf.float64)
-    return tf.cast(counts, tf.float32) * level
-
-
-def salt_pepper(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Sets a fraction `level` of the pixels to black or white with equal probability, in all channels at once.
-
-    Impulse noise: dead and saturated pixels (Gonzalez and Woods 2018, section 5.2); 0.2 is usual, 0.5 hard.
-    """
-    values = tf.random.stateless_uniform(tf.shape(images[..., :1]), seed)
-    return tf.where(values < level / 2, 0.0, tf.where(values < level, 1.0, images))
-
-
-def masking(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Sets a fraction `level` of the pixels to black, in all channels at once: mean (1 - level) x.
-
-    The masking noise of the first denoising autoencoders (Vincent et al. 2008); 0.25 to 0.5 are usual.
-    """
-    return tf.where(tf.random.stateless_uniform(tf.shape(images[..., :1]), seed) < level, 0.0, images)
-
-
-def occlusion(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Sets a square at a uniformly random place to black; its side is `level` of the image's shorter side, rounded.
-
-    An object in front of the lens (cutout, DeVries and Taylor 2017); 0.3 is usual, 8 of MNIST's 28 pixels.
-    """
-    shape = tf.shape(images)
-    side = tf.round(level * tf.cast(tf.minimum(shape[1], shape[2]), tf.float32))
-    offsets = tf.random.stateless_uniform([2, shape[0], 1, 1, 1], seed)
-
-    def is_covered(axis: int) -> "tf.Tensor":
-        """Returns which rows (axis 0) or columns (axis 1) the square covers, [batch, height or width, 1, 1]."""
-        extent = tf.cast(shape[1 + axis], tf.float32)
-        first = tf.floor(offsets[axis] * (extent - side + 1.0))
-        positions = tf.range(extent)[None]
-        positions = positions[:, :, None, None] if axis == 0 else positions[:, None, :, None]
-        return (positions >= first) & (positions < first + side)
-
-    return tf.where(is_covered(0) & is_covered(1), 0.0, images)
-
-
-def blur(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Blurs with a Gaussian kernel of standard deviation `level`, in pixels; the seed has no effect.
-
-    A lens out of focus (Gonzalez and Woods 2018, section 5.5). Noise that is independent from pixel to pixel keeps 1 /
-    (4 pi level^2) of its variance. At the border the kernel is cut off and normalized. 1 is usual for MNIST.
-    """
-
-    def kernel(extent: "tf.Tensor") -> "tf.Tensor":
-        positions = tf.range(tf.cast(extent, tf.float32))
-        distances = (positions[:, None] - positions[None, :])[None] / tf.maximum(level[:, :, :, 0], 1e-3)
-        weights = tf.exp(-tf.square(distances) / 2.0)
-        return weights / tf.reduce_sum(weights, axis=2, keepdims=True)
-
-    blurred_columns = tf.einsum("bij,bjwc->biwc", kernel(tf.shape(images)[1]), images)
-    return tf.einsum("bij,bhjc->bhic", kernel(tf.shape(images)[2]), blurred_columns)
-
-
-def column_noise(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Adds one normal deviate of mean 0 and standard deviation `level` to every column of an image.
-
-    The fixed pattern of sensors that read out by columns, and of line scanners (Gross et al. 1998, "Statistical model
-    of fixed pattern noise"); 0.2 is usual.
-    """
-    shape = tf.shape(images)
-    return images + level * tf.random.stateless_normal([shape[0], 1, shape[2], 1], seed)
-
-
-def affine(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Applies a random affine map about the image's center; pixels beyond the border repeat the border.
-
-    Shears are normal deviates of standard deviation `level`, scalings of half that, shifts of 0.3 `level` of a side:
-    the usual distortions of digits (LeCun et al. 1998); 0.2 is usual.
-    """
-    shape = tf.shape(images)
-    sides = tf.cast(shape[1:3], tf.float32)
-    deviates = level[:, :, 0, 0] * tf.random.stateless_normal([shape[0], 6], seed)
-    xx, xy, yx, yy = 1.0 + 0.5 * deviates[:, 0], deviates[:, 1], deviates[:, 2], 1.0 + 0.5 * deviates[:, 3]
-    shifts = 0.3 * deviates[:, 4:] * sides[::-1]
-    x, y = (sides[1] - 1) / 2, (sides[0] - 1) / 2
-    # Output pixel (i, j) is read at (xx i + xy j + ..., yx i + yy j + ...), which keeps the center but for the shift.
-    columns = [xx, xy, x - xx * x - xy * y + shifts[:, 0], yx, yy, y - yx * x - yy * y + shifts[:, 1], 0 * xx, 0 * xx]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack(columns, axis=1),
-        output_shape=shape[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,20 +32,20 @@ class Noise:
     clips: bool = True
 
 
-# The names in `--noise`. To add one, write a function of images, levels [batch, 1, 1, 1] and a seed [2], whose result is
-# then clipped to 0..1; docs/extending.md has an example. Images are in 0..1 unless unclipped noise came before.
+# The names in `--noise`. To add one, write a function as those of `cae.data.corruptions`, whose result is then clipped
+# to 0..1; docs/extending.md has an example.
 NOISES: dict[str, Noise] = {
-    "gaussian": Noise(gaussian, max_level=10.0),
-    "awgn": Noise(awgn, max_level=2550.0, clips=False),
-    "uniform": Noise(uniform, max_level=10.0),
-    "speckle": Noise(speckle, max_level=10.0),
-    "poisson": Noise(poisson, max_level=10.0),
-    "salt_pepper": Noise(salt_pepper, max_level=1.0),
-    "masking": Noise(masking, max_level=1.0),
-    "occlusion": Noise(occlusion, max_level=1.0),
-    "blur": Noise(blur, max_level=100.0),
-    "column_noise": Noise(column_noise, max_level=10.0),
-    "affine": Noise(affine, max_level=1.0),
+    "gaussian": Noise(corruptions.gaussian, max_level=10.0),
+    "awgn": Noise(corruptions.awgn, max_level=2550.0, clips=False),
+    "uniform": Noise(corruptions.uniform, max_level=10.0),
+    "speckle": Noise(corruptions.speckle, max_level=10.0),
+    "poisson": Noise(corruptions.poisson, max_level=10.0),
+    "salt_pepper": Noise(corruptions.salt_pepper, max_level=1.0),
+    "masking": Noise(corruptions.masking, max_level=1.0),
+    "occlusion": Noise(corruptions.occlusion, max_level=1.0),
+    "blur": Noise(corruptions.blur, max_level=100.0),
+    "column_noise": Noise(corruptions.column_noise, max_level=10.0),
+    "affine": Noise(corruptions.affine, max_level=1.0),
 }
 
 

@@ -141,7 +141,7 @@ def test_every_noise_is_stateless_keeps_the_range_and_works_in_a_pipeline(name):
     # A blur is random only in its level.
     random = corrupt if name != "blur" else noise.parse_noise("blur:0.5-2")
     assert not np.array_equal(random(images, SEED), random(images, SEED + 1))
-    assert noisy.shape == images.shape and (not noise.NOISES[name].clips or noisy.min() >= 0 and noisy.max() <= 1)
+    assert noisy.shape == images.shape and (not noise.NOISES[name].clips or 0 <= noisy.min() <= noisy.max() <= 1)
     dataset = tf.data.Dataset.from_tensors(images).map(lambda batch: corrupt(batch, SEED))
     np.testing.assert_allclose(next(iter(dataset)), noisy, atol=1e-6)
 
