@@ -165,13 +165,13 @@ def predict_in_batches(
     return results
 
 
-def batch_slices(num_items: int, batch_size: int, description: str) -> Iterator[slice]:
+def batch_slices(num_items: int, batch_size: int, description: str, unit: str = "image") -> Iterator[slice]:
     """Yields the slices of batches of items; several batches that take a while show their progress."""
     slices = [slice(start, start + batch_size) for start in range(0, num_items, batch_size)]
     if len(slices) < 2:
         yield from slices
         return
-    with progress_bar(num_items, "image", description, PROGRESS_SECONDS) as bar:
+    with progress_bar(num_items, unit, description, PROGRESS_SECONDS) as bar:
         for each in slices:
             yield each
             bar.update(len(range(*each.indices(num_items))))

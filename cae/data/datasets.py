@@ -105,6 +105,21 @@ def _open_pictures(config: Config) -> ImageDataset:
     return open_picture_folder(config) if ":" in config.dataset else open_tfds_pictures(config)
 
 
+def open_test_pictures(config: Config) -> Split:
+    """Returns the pictures of a data set to evaluate on: all of a folder, or the test split of one of TFDS.
+
+    Raises:
+      UserError: As `open_dataset`, which divides a folder among the splits instead.
+    """
+    config = dataclasses.replace(config, crop_size=MIN_IMAGE_SIZE, remove_duplicates=False)
+    get_opener(config.dataset)
+    is_folder = ":" in config.dataset and not config.dataset.startswith("records:")
+    dataset = open_picture_folder(config, divided=False) if is_folder else _open_pictures(config)
+    for line in dataset.warnings():
+        print(line, flush=True)
+    return dataset.splits["test"]
+
+
 def get_opener(dataset: str) -> Callable[[Config], ImageDataset] | None:
     """Returns the function of `DATASETS` that opens a data set; None for a name of TFDS.
 

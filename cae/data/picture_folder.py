@@ -33,8 +33,12 @@ _READER_VERSION = 1
 """Part of the key of stored pictures: to be raised where the same files are read as other pictures."""
 
 
-def open_picture_folder(config: Config) -> ImageDataset:
+def open_picture_folder(config: Config, divided: bool = True) -> ImageDataset:
     """Returns the data set of --dataset=folder:PATH, pairs:NOISY,CLEAN or takes:FIRST,SECOND, for --crop_size.
+
+    Args:
+      config: The configuration.
+      divided: Whether pictures are divided among the splits; if not, all are in test.
 
     Raises:
       UserError: A folder is missing, has no readable pictures, too few for four splits, or splits that are not clear;
@@ -44,9 +48,9 @@ def open_picture_folder(config: Config) -> ImageDataset:
     paths = _split_paths(config.dataset, text) if kind in PAIRED else [Path(text).expanduser()]
     channels = config.channels or 1
     surveys = [survey_folder(path) for path in paths]
-    layout = find_layout(paths[0], surveys[0].counts)
-    read = functools.partial(_read_pictures, config.dataset, paths, layout, channels)
-    key = [_READER_VERSION, channels, [sorted(map(str, survey.hashes.items())) for survey in surveys]]
+    layout = find_layout(paths[0], surveys[0].counts) if divided else FolderLayout()
+    read = functools.partial(_read_pictures, config.dataset, paths, layout if divided else None, channels)
+    key = [_READER_VERSION, divided, channels, [sorted(map(str, survey.hashes.items())) for survey in surveys]]
     stored = store_pictures(config, _estimate_bytes(paths, channels), key, read)
     notes = (*surveys[0].describe_others(), *describe_layout(layout, surveys[0].counts), *stored.metadata["notes"])
     return as_picture_dataset(config, stored, channels, notes, swap=kind == "takes")
@@ -112,25 +116,30 @@ def _estimate_bytes(paths: Sequence[Path], channels: int) -> int:
 
 
 def _read_pictures(
-    dataset: str, paths: Sequence[Path], layout: FolderLayout, channels: int, add: AddPicture
+    dataset: str, paths: Sequence[Path], layout: FolderLayout | None, channels: int, add: AddPicture
 ) -> dict[str, Any]:
     """Adds the pictures of one folder, or of two that belong together, and returns what is known of them."""
     partners, notes = _match_names(paths)
     parts = {split: [] for split in SPLITS}
+    place = {name: layout.locate(get_group(name))[0] if layout else "test" for name in partners}
     for name in partners:
-        parts.get(layout.locate(get_group(name))[0], []).append(name)
+        parts.get(place[name], []).append(name)
     readers = [FileReader(path, (None, None, channels)) for path in paths]
     names, hashes, counts = [], hashlib.sha256(), collections.Counter()
     for name, stack in _read_stacks(readers, partners, [name for part in parts.values() for name in part], notes):
         add(name, stack)
         names.append(name)
-        counts[layout.locate(get_group(name))[0]] += 1
+        counts[place[name]] += 1
         hashes.update(os.fsencode(f"{name}\n"))
     skipped = [name for reader in readers for name in reader.skipped]
-    if not counts["train"]:
-        raise UserError(f"--dataset={dataset} has no picture to train on that can be read; it needs image files")
+    if not counts["train" if layout else "test"]:
+        raise UserError(f"--dataset={dataset} has no picture that can be read; it needs image files")
+    if layout:
+        splits = divide(f"--dataset={dataset}", layout, counts, PICTURE_PROPORTIONS)
+    else:
+        splits = {split: {"images": counts[split], "origin": "all files"} for split in SPLITS}
     return {
-        "splits": divide(f"--dataset={dataset}", layout, counts, PICTURE_PROPORTIONS),
+        "splits": splits,
         "fingerprint": hashes.hexdigest(),
         "skipped": sorted(map(printable, skipped)),
         "notes": [*map(printable, notes + [line for reader in readers for line in reader.describe_warnings()])],

@@ -1,4 +1,4 @@
-"""Pictures of many sizes, whose pixels say where they are: a crop shows its picture, its place and how it was turned."""
+"""Pictures of many sizes, whose pixels say where they are: a crop shows its picture, its place and its turn."""
 
 import dataclasses
 
@@ -33,9 +33,7 @@ def write_pictures(folder, sizes=SIZES, shift=0):
 @pytest.fixture
 def config(tmp_path):
     folder = write_pictures(tmp_path / "pictures")
-    return Config(
-        dataset=f"folder:{folder}", crop_size=12, channels=3, model="unet", cache_dir=str(tmp_path / "cache")
-    )
+    return Config(dataset=f"folder:{folder}", crop_size=12, channels=3, model="unet", cache_dir=str(tmp_path / "cache"))
 
 
 def train_batches(config, first, last, batch_size=8):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cae.predict import tiling
-from cae.predict.tiling import num_tiles, tiled_predict
+from cae import tiling
+from cae.tiling import num_tiles, tiled_predict
 
 
 @pytest.mark.parametrize("size", [(28, 28), (1, 1), (5, 40), (29, 28), (100, 65), (300, 300)])
