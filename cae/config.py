@@ -81,6 +81,12 @@ class Config:
         None, "An additional loss term: acai, adversarially constrained interpolation.", choices=("acai",)
     )
     regularizer_weight: float = field(0.125, "Weight of the regularizer in the loss.", lower_bound=0)
+    objective: str | None = field(
+        None,
+        "What is minimized instead of the reconstruction loss: noise2void, that of blind spots in noisy images, without"
+        " clean ones.",
+        choices=("noise2void",),
+    )
     optimizer: str = field(
         "adam", "Muon reduces the loss more per step, and a step takes longer.", choices=("adam", "muon")
     )
@@ -127,6 +133,9 @@ class Config:
         self._check_crops()
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning_rate={self.learning_rate} must lie between 0 and 1")
+        if self.objective and (self.regularizer or self.model == "vae"):
+            other = f"--regularizer={self.regularizer}" if self.regularizer else "--model=vae"
+            raise UserError(f"--objective={self.objective} does not go with {other}, which has an objective of its own")
         if self.regularizer is None and self.regularizer_weight != Config.regularizer_weight:
             raise UserError(f"--regularizer_weight={self.regularizer_weight} needs --regularizer=acai")
         if self.seed >= 2**31:

@@ -107,6 +107,7 @@ OBJECTIVES = {
     "reconstruction": ("cae.training.objectives", "Reconstruction"),
     "acai": ("cae.training.acai", "ACAI"),
     "vae": ("cae.training.vae", "EvidenceLowerBound"),
+    "noise2void": ("cae.training.noise2void", "Noise2Void"),
 }
 """The module and the class of each objective."""
 
@@ -114,5 +115,6 @@ OBJECTIVES = {
 def get_objective(config: Config) -> Objective:
     """Returns the objective of a configuration, by its model and its regularizer."""
     is_generative = issubclass(get_model_spec(config.model).model_class, GenerativeAutoencoder)
-    module, name = OBJECTIVES["vae" if is_generative else config.regularizer or "reconstruction"]
+    by_flag = config.regularizer or config.objective or "reconstruction"
+    module, name = OBJECTIVES["vae" if is_generative else by_flag]
     return getattr(importlib.import_module(module), name)(config)
