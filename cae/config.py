@@ -74,6 +74,12 @@ class Config:
         " an evaluation takes several, comma-separated.",
     )
     loss: str = field("mse", "The reconstruction loss of an image.")
+    num_clusters: str = field(
+        "10,20,40,80", "Comma-separated numbers of clusters of the clusterings whose clusters a classifier learns."
+    )
+    classifier_epochs: int = field(
+        3, "The last epochs, in which the classifier of clusters is trained instead of the autoencoder.", lower_bound=0
+    )
     beta: float = field(
         1.0, "Weight of the KL divergence of a variational autoencoder; 1 is the evidence lower bound.", lower_bound=0
     )
@@ -143,6 +149,7 @@ class Config:
         if self.logical_cpus > 1 and self.distribution_strategy != "mirrored":
             raise UserError(f"--logical_cpus={self.logical_cpus} needs --distribution_strategy=mirrored")
         check_divisible(self.batch_size, self.logical_cpus)
+        parse_num_clusters(self.num_clusters)
 
     def _check_crops(self) -> None:
         kind = self.dataset.partition(":")[0]
@@ -224,6 +231,14 @@ def check_divisible(batch_size: int, replicas: int) -> None:
     if batch_size % replicas:
         nearest = max(replicas, round(batch_size / replicas) * replicas)
         raise UserError(f"--batch_size={batch_size} is not divisible by {replicas} replicas; use {nearest}")
+
+
+def parse_num_clusters(text: str) -> tuple[int, ...]:
+    """Returns the numbers of clusters that --num_clusters names; raises `UserError` where they are none."""
+    names = text.split(",")
+    if not all(name.strip().isdecimal() and int(name) > 1 for name in names):
+        raise UserError(f"--num_clusters={text} must be comma-separated numbers above 1, such as 10,20,40,80")
+    return tuple(map(int, names))
 
 
 # --- Flags ------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from cae.data.noise import OneOf, parse_noise
 from cae.io_utils import abbreviate
 from cae.model_functions import ModelFunctions
 from cae.outliers import detector as detectors
+from cae.outliers.calibration_classes import CalibrationClasses
 from cae.tiling import MAX_TILE_SIDE
 from cae.training import checkpoints
 from cae.workdir import check_same_images, load_run_config
@@ -174,19 +175,20 @@ class Run(ModelFunctions):
           **options: Those of `Detector.fit`: score, method, alpha, outliers.
         """
         dataset = dataset or self.open_dataset()
-        train, calibration = (dataset.load(split)[0] for split in ("train", "calibration"))
-        detector = detectors.Detector.fit(self.model, train, calibration, step=self.step, **options)
+        (train, train_labels), (calibration, labels) = (dataset.load(split) for split in ("train", "calibration"))
+        classes = CalibrationClasses.find(labels, train_labels, dataset.class_names)
+        detector = detectors.Detector.fit(self.model, train, calibration, classes=classes, step=self.step, **options)
         detector.save(self.workdir)
         vars(self)["detector"] = detector  # Where `cached_property` keeps it.
         return detector
 
-    def is_inlier(self, images: np.ndarray, alpha: float | None = None) -> np.ndarray:
+    def is_inlier(self, images: np.ndarray, alpha: float | None = None, labels: np.ndarray | None = None) -> np.ndarray:
         """Returns which images are inliers, bool [n], at a false positive rate; see `Detector.is_inlier`."""
-        return self.detector.is_inlier(images, alpha)
+        return self.detector.is_inlier(images, alpha, labels)
 
-    def p_values(self, images: np.ndarray) -> np.ndarray:
+    def p_values(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
         """Returns conformal p-values [n]: about the fraction of inliers whose scores are as large."""
-        return self.detector.p_values(images)
+        return self.detector.p_values(images, labels)
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Returns anomaly scores, float64 [n], larger for outliers."""

@@ -22,11 +22,11 @@ from cae.outliers import scores, thresholds
 
 PAGES = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").glob("*.cfg"))
-PROGRAMS = ("train.py", "eval.py", "-m cae.predict", "-m cae.export", "-m cae.demo")
+PROGRAMS = ("train.py", "eval.py", "-m cae.predict", "-m cae.export", "-m cae.demo", "-m cae.beam")
 
 FLAG_CHECKS = {
     "tasks": tasks.check_task_names,
-    "score": lambda name: scores.get_score(name, has_latents=True),
+    "score": lambda name: name and scores.get_score(name),
     "threshold_method": thresholds.get_threshold_method,
     "interpolation_weights": interpolation.parse_weights,
 }
@@ -183,7 +183,7 @@ def command_of(path):
 
 PATH = re.compile(r"(?:cae|configs|benchmarks|tests|docs)/[\w/.-]+")
 
-FOREIGN_FLAGS = {"requeue", "signal", "help"}
+FOREIGN_FLAGS = {"requeue", "signal", "help", "helpfull"}
 """Flags of Slurm and absl."""
 
 
@@ -202,6 +202,7 @@ def all_flags():
         "cae.predict",
         "cae.export",
         "cae.demo",
+        "cae.beam",
         *(f"benchmarks.{name}" for name in benchmark_names()),
     ]
     for name in names:

@@ -3,6 +3,7 @@
 `make golden` writes that file; run it only for a change that is meant to change scores.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -42,14 +43,16 @@ def make_test_images(random):
     return np.concatenate([images[:NUM_INLIERS], np.stack(outliers)])
 
 
-def make_model(random):
+def make_model(random, name="conv"):
     """Returns an untrained autoencoder with uniformly random weights."""
-    model = models.build_model(Config(latent_dim=6, base_filters=4), SHAPE)
-    for variable in model.trainable_variables:
+    config = Config(latent_dim=6, base_filters=4, num_clusters="3,4")
+    model = models.build_model(dataclasses.replace(config, model=name, noise="affine:0.4"), SHAPE)
+    for variable in model.variables:
         spread = 2 / np.sqrt(np.prod(variable.shape[:-1])) if len(variable.shape) > 1 else 0.1
         variable.assign(spread * (2 * random.random(variable.shape) - 1))
     # Outputs around middle gray, so that few are clipped.
-    model.trainable_variables[-1].assign_add(0.5 + np.zeros(model.trainable_variables[-1].shape))
+    bias = model.decoder.trainable_variables[-1]
+    bias.assign_add(0.5 + np.zeros(bias.shape))
     return model
 
 
@@ -57,10 +60,12 @@ def compute():
     """Returns the scores of the test images and their p-values, [8] each, by the score's name."""
     random = np.random.default_rng(SEED)
     model, train = make_model(random), make_images(random, NUM_TRAIN)
+    clustered = make_model(np.random.default_rng(SEED), "deep_cluster")
     calibration, test = make_images(random, NUM_CALIBRATION), make_test_images(random)
     computed = {}
     for name in SCORES:
-        detector = Detector.fit(model, train, calibration, score=name, method="conformal", alpha=0.05)
+        of_score = clustered if SCORES[name].needs == "embeddings" else model
+        detector = Detector.fit(of_score, train, calibration, score=name, method="conformal", alpha=0.05)
         scores = detector.scores(test)
         computed[name] = {"scores": scores.tolist(), "p_values": detector.p_values_from_scores(scores).tolist()}
     return computed

@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 from clouds import make_clouds
 
-from cae.outliers import forward, scores
+from cae.outliers import forward
+from cae.outliers import score as score_module
 from cae.outliers.scores import SCORES
 
 SIDE = 12
@@ -23,6 +24,12 @@ class CosineAutoencoder(keras.Model):
 
     def decode(self, latents):
         return tf.clip_by_value(tf.reshape(latents @ COSINES.T, [-1, SIDE, SIDE, 1]), 0.0, 1.0)
+
+    has_clusters = True
+
+    def embeddings(self, images, latents):
+        rows, columns = tf.reduce_mean(images, axis=[2, 3]), tf.reduce_mean(images, axis=[1, 3])
+        return {"latents": latents, "rows": rows, "columns": columns}
 
     def call(self, images):
         return self.decode(self.encode(images))
@@ -50,7 +57,7 @@ def fit(name, model="cosines", images=TRAIN):
 
 
 def compute(score, images, model="cosines"):
-    return scores.compute_scores(score, images, FORWARD[model])
+    return score_module.compute_scores(score, images, FORWARD[model])
 
 
 def forward_arrays(images, model="cosines"):

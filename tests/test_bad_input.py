@@ -88,13 +88,14 @@ def test_bad_input_to_an_evaluation(place):
         "--score=mean": "unknown --score 'mean'",
         "--threshold_method=sigmas": "did you mean 'sigma'",
         "--threshold_method=youden": "needs labeled outliers",
+        "--threshold_method=class_conditional --alpha=0.05": "7 calibration images of class '0' can guarantee 0.12 at",
         "--outlier_datasets=folder:nowhere": "--outlier_datasets=folder:nowhere: there is no such folder",
         "--interpolation_weights=0,2": "'2' is not a number from 0 to 1",
         "--tsne_images=3": "must be 0, for no t-SNE, or at least 5",
     }.items(),
 )
 def test_bad_input_to_outlier_detection_is_one_line(trained_run, word, message):
-    args = (f"--workdir={trained_run.workdir}", "--tasks=outliers", "--outlier_datasets=", word)
+    args = (f"--workdir={trained_run.workdir}", "--tasks=outliers", "--outlier_datasets=", *word.split())
     assert_one_line(call("eval.py", *args, folder=ROOT), message)
 
 

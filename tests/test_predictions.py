@@ -12,6 +12,7 @@ from PIL import Image
 
 import cae
 from cae.data import image_io
+from cae.errors import UserError
 
 
 def read_csv(path):
@@ -75,6 +76,29 @@ def test_outliers_are_detected_at_the_requested_false_positive_rate(workspace, d
     (images / "broken.png").write_bytes(b"no image")
     code, out, err = call("cae.predict", *args, folder=workspace)
     assert code == 3 and "of 21 images are inliers" in out and "skipped broken.png" in out and err == ""
+
+
+def test_a_class_conditional_detector_is_fitted_once_and_decides_without_labels(workspace, digits):
+    (workspace / "images").mkdir()
+    for number, image in enumerate(digits[:9]):
+        Image.fromarray(image[..., 0]).save(workspace / f"images/{number}.png")
+    args = ("--workdir=runs/denoise", "--tasks=outliers", "--images=images", "--threshold_method=class_conditional")
+    code, out, err = call("cae.predict", *args, "--score=mse", "--alpha=0.3", folder=workspace)
+    assert code == 0 and "no saved detector" in out and "at a false positive rate of 0.3 in each class" in out, err
+    code, out, err = call("cae.predict", *args, "--alpha=0.5", folder=workspace)
+    assert code == 0 and "no saved detector" not in out and "rate of 0.5 in each class" in out, err
+    run, rows = (
+        cae.load(workspace / "runs/denoise"),
+        read_csv(workspace / "runs/denoise/report/predictions/outliers.csv"),
+    )
+    assert [float(row["p_value"]) for row in rows.values()] == pytest.approx(run.p_values(digits[:9]), rel=1e-5)
+    assert [row["is_inlier"] == "True" for row in rows.values()] == run.is_inlier(digits[:9], 0.5).tolist()
+    # What is known of an image can only make it less like the others.
+    _, labels = run.open_dataset().load("test")
+    assert (run.p_values(digits, labels) <= run.p_values(digits)).all()
+    assert run.is_inlier(digits, labels=labels).mean() == pytest.approx(0.7, abs=0.1)
+    with pytest.raises(UserError, match=r"7 calibration images of class '0' can guarantee 0.25 at least"):
+        run.is_inlier(digits, alpha=0.2, labels=labels)
 
 
 def test_one_pass_serves_all_predictors_with_one_background(workspace, digits, monkeypatch):

@@ -167,7 +167,9 @@ def test_the_one_class_benchmark_trains_every_class_and_resumes(tmp_path, random
     assert first.keys() == {"dark", "bright", "mean"}
     means = [float(first[name]["auroc/fisher"]) for name in ("dark", "bright", "mean")]
     assert means[2] == pytest.approx((means[0] + means[1]) / 2) and 0 <= means[2] <= 1
-    (tmp_path / "runs/one/bright/result.json").unlink()
+    # All 60 images of a class against a fifth of the other's.
+    assert [float(first[name]["prevalence_pooled"]) for name in ("dark", "bright")] == [pytest.approx(60 / 72)] * 2
+    (tmp_path / "runs/one/bright-seed3/result.json").unlink()
     code, out, err = run_benchmark()
     assert code == 0 and out.count("training already complete (1 epochs") == 1, err
     assert {name: row["auroc/fisher"] for name, row in rows().items()} == {

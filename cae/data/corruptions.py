@@ -119,27 +119,3 @@ def column_noise(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> 
     """
     shape = tf.shape(images)
     return images + level * tf.random.stateless_normal([shape[0], 1, shape[2], 1], seed)
-
-
-def affine(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Applies a random affine map about the image's center; pixels beyond the border repeat the border.
-
-    Shears are normal deviates of standard deviation `level`, scalings of half that, shifts of 0.3 `level` of a side:
-    the usual distortions of digits (LeCun et al. 1998); 0.2 is usual.
-    """
-    shape = tf.shape(images)
-    sides = tf.cast(shape[1:3], tf.float32)
-    deviates = level[:, :, 0, 0] * tf.random.stateless_normal([shape[0], 6], seed)
-    xx, xy, yx, yy = 1.0 + 0.5 * deviates[:, 0], deviates[:, 1], deviates[:, 2], 1.0 + 0.5 * deviates[:, 3]
-    shifts = 0.3 * deviates[:, 4:] * sides[::-1]
-    x, y = (sides[1] - 1) / 2, (sides[0] - 1) / 2
-    # Output pixel (i, j) is read at (xx i + xy j + ..., yx i + yy j + ...), which keeps the center but for the shift.
-    columns = [xx, xy, x - xx * x - xy * y + shifts[:, 0], yx, yy, y - yx * x - yy * y + shifts[:, 1], 0 * xx, 0 * xx]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack(columns, axis=1),
-        output_shape=shape[1:3],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="NEAREST",
-    )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from etils import epy
 
-from cae.data import corruptions
+from cae.data import corruptions, distortions
 from cae.errors import UserError, unknown_choice_error
 
 # TensorFlow takes seconds to import, and `--noise` is parsed before it is needed.
@@ -45,7 +45,10 @@ NOISES: dict[str, Noise] = {
     "occlusion": Noise(corruptions.occlusion, max_level=1.0),
     "blur": Noise(corruptions.blur, max_level=100.0),
     "column_noise": Noise(corruptions.column_noise, max_level=10.0),
-    "affine": Noise(corruptions.affine, max_level=1.0),
+    "affine": Noise(distortions.affine, max_level=1.0),
+    "flip": Noise(distortions.flip, max_level=1.0),
+    "crop": Noise(distortions.crop, max_level=0.9),
+    "color_jitter": Noise(distortions.color_jitter, max_level=1.0),
 }
 
 

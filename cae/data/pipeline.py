@@ -27,6 +27,9 @@ _TRAINING_NOISE, _EVALUATION_NOISE = 0, 1
 TRAIN_EVAL_EXAMPLES = 1000
 """Number of training images that are evaluated as validation images are, to show overfitting."""
 
+MAX_SAMPLE_EXAMPLES = 100_000
+"""Number of training images from which clusters are computed."""
+
 EVAL_BATCH_SIZE, NUM_PREFETCHED = 256, 4
 
 MAX_VALIDATION_SIDE, NUM_SUMMARY_EXAMPLES = 512, 8
@@ -47,6 +50,7 @@ class TrainData:
       train: Takes a first and a last step, and returns the batches from the one up to, not including, the other.
       validation: Batches of the validation split.
       train_eval: Batches of the first training images, to be evaluated as `validation` is.
+      sample: Batches of at most `MAX_SAMPLE_EXAMPLES` clean training images, evenly spaced.
       num_images: Number of images in an epoch.
       batch_size: Number of images in a training batch.
       examples: A batch of validation images of one size, where those of `validation` differ.
@@ -55,6 +59,7 @@ class TrainData:
     train: Callable[[int, int], tf.data.Dataset]
     validation: tf.data.Dataset
     train_eval: tf.data.Dataset
+    sample: tf.data.Dataset
     num_images: int
     batch_size: int
     examples: tf.data.Dataset | None = None
@@ -74,6 +79,9 @@ def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_
         train=_make_train_batches(lambda indices, seed: gather(indices)[:1], num_images, *options),
         validation=evaluation_batches(make_gather(validation), range(len(validation)), *options),
         train_eval=evaluation_batches(gather, range(min(TRAIN_EVAL_EXAMPLES, num_images)), *options),
+        sample=evaluation_batches(
+            gather, range(0, num_images, -(-num_images // MAX_SAMPLE_EXAMPLES)), None, EVAL_BATCH_SIZE, seed
+        ),
         num_images=num_images,
         batch_size=batch_size,
     )
@@ -91,6 +99,7 @@ def _make_crop_data(dataset: ImageDataset, corruption: Corruption | None, batch_
         train=_make_train_batches(make_crop_sample(train, crops), num_images, corruption, batch_size, seed),
         validation=evaluate(validation, indices, MAX_VALIDATION_SIDE),
         train_eval=evaluate(train, indices[: len(train)], MAX_VALIDATION_SIDE),
+        sample=evaluate(train, range(len(train)), crops.size, EVAL_BATCH_SIZE),
         num_images=num_images,
         batch_size=batch_size,
         examples=evaluate(validation, indices[:NUM_SUMMARY_EXAMPLES], crops.size, NUM_SUMMARY_EXAMPLES),

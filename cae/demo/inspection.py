@@ -9,7 +9,7 @@ import tensorflow as tf
 from cae.data.arrays import to_float
 from cae.data.noise import NOISES, CorruptionStep, OneOf, parse_noise
 from cae.outliers.detector import Detector
-from cae.outliers.thresholds import get_threshold_method, min_attainable_alpha
+from cae.outliers.thresholds import get_threshold_method
 from cae.run import Run
 
 ALPHA_STEP = 1e-4
@@ -73,8 +73,7 @@ def alpha_range(detector: Detector) -> tuple[float, float] | None:
     """
     if get_threshold_method(detector.method).needs_outliers:
         return None
-    least = min_attainable_alpha(len(detector.calibration_scores), detector.score.two_sided)
-    least = math.ceil(least / ALPHA_STEP) * ALPHA_STEP
+    least = math.ceil(detector.min_alpha / ALPHA_STEP) * ALPHA_STEP
     return least, max(MAX_ALPHA, min(2 * least, 1 - ALPHA_STEP), detector.alpha)
 
 

@@ -124,7 +124,7 @@ def find_detector(run: "run_lib.Run", is_named: bool) -> "tuple[detectors.Detect
         raise UserError(f"--functions=detect: --workdir={run.workdir} has no detector of its best model; {advice}")
     if detector is None:
         return None, f"detect is left out: there is no detector of the best model; {advice}"
-    if detector.method != "conformal":
+    if detector.method not in ("conformal", "class_conditional"):
         return detector, f"detect has a conformal threshold instead of --threshold_method={detector.method}"
     return detector, None
 

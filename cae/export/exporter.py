@@ -11,6 +11,7 @@ import numpy as np
 
 from cae.data.arrays import to_float
 from cae.data.image_dataset import ImageDataset
+from cae.data.resizing import border_background
 from cae.export import keras_file, litert_files, manifest, onnx_files, parity, saved_model
 from cae.export.functions import Exported, make_functions, rebuild_in_float32
 from cae.export.graph_detector import GraphDetector
@@ -61,13 +62,16 @@ def export(run: Run, detector: Detector | None, dataset: ImageDataset, options: 
     """
     model, graph_detector = rebuild_in_float32(run.config, run.model, run.image_shape), None
     if "detect" in options.functions:
-        graph_detector = GraphDetector(model, detector, dataset.load("calibration")[0])
+        graph_detector = GraphDetector(model, detector, *dataset.load("calibration"))
     functions = make_functions(options.functions, model, get_model_spec(run.config.model).free_sides, graph_detector)
-    test, train = to_float(dataset.load("test")[0]), to_float(dataset.load("train")[0][:REPRESENTATIVE_IMAGES])
+    test, train = to_float(dataset.load("test")[0]), dataset.load("train")[0]
+    representative = to_float(train[:REPRESENTATIVE_IMAGES])
     with atomic_folder(options.output) as folder:
-        exported = [each for name in options.formats for each in WRITERS[name](functions, model, folder, train)]
+        exported = [
+            each for name in options.formats for each in WRITERS[name](functions, model, folder, representative)
+        ]
         content = manifest.describe_run(run) | manifest.describe_functions(functions)
-        content |= {"parity_images": min(len(test), options.parity_images)}
+        content |= {"background": border_background(train), "parity_images": min(len(test), options.parity_images)}
         content["files"] = _measure(exported, model, test[: options.parity_images], folder)
         if graph_detector:
             detecting = [each for each in exported if each.function.name == "detect"]
@@ -104,11 +108,12 @@ def summarize(content: Mapping[str, Any]) -> list[str]:
         )
     if "detect" in content["functions"]:
         for alpha, row in content["detector"]["decisions"].items():
-            low, high = row["interval_99"]
-            different = sum(row["different_decisions"].values())
+            different, expected = sum(row["different_decisions"].values()), f"at most {alpha} in each class"
+            if row["interval_99"]:
+                expected = "{:.4f} to {:.4f}".format(*row["interval_99"])
             lines.append(
                 f"detect, alpha {alpha}: false positive rate {row['false_positive_rate']:.4f} on {row['images']:,} test"
-                f" images, expected {low:.4f} to {high:.4f}; {different} decisions differ between files,"
+                f" images, expected {expected}; {different} decisions differ between files,"
                 f" {row['images_near_threshold']} scores within rounding errors of the threshold left out"
             )
         if any(row["format"] == "keras" for row in content["files"]):

@@ -52,24 +52,29 @@ def log_normal_sf(z: tf.Tensor) -> tf.Tensor:
     return tf.where(z > 0, log_tail, tf.math.log(1 - tf.exp(log_tail)))
 
 
-def nearest_neighbors(points: tf.Tensor, references: np.ndarray, n_neighbors: int) -> tf.Tensor:
+def nearest_neighbors(
+    points: tf.Tensor, references: np.ndarray, n_neighbors: int, values: np.ndarray | None = None
+) -> tf.Tensor:
     """Returns the nearest of all references to each point.
 
     Args:
       points: [n, d].
       references: float32 [m, d]; their mean should be near 0, or rounding errors decide on the order.
       n_neighbors: How many, at most m.
+      values: What is returned of the neighbors, float32 [m, k]; None for the references themselves.
 
     Returns:
-      [n, n_neighbors, d], in any order.
+      [n, n_neighbors, d or k], in any order.
     """
     squares = np.square(references, dtype=np.float64).sum(axis=1).astype(np.float32)
     # Transposed, since ONNX has no product with a transposed matrix, and would get a second copy.
     columns = tf.constant(np.ascontiguousarray(references.T))
     # The squared norm of the point is the same for all references.
     closeness = 2 * tf.matmul(points, columns) - squares
-    neighbors = tf.gather(columns, tf.math.top_k(closeness, n_neighbors).indices, axis=1)
-    return tf.transpose(neighbors, [1, 2, 0])
+    indices = tf.math.top_k(closeness, n_neighbors).indices
+    if values is not None:
+        return tf.gather(tf.constant(values), indices)
+    return tf.transpose(tf.gather(columns, indices, axis=1), [1, 2, 0])
 
 
 def local_hyperplane_distance(points: tf.Tensor, neighbors: tf.Tensor, ridge: float) -> tf.Tensor:

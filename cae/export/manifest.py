@@ -69,7 +69,7 @@ def describe_detector(detector: GraphDetector) -> dict[str, Any]:
     """Returns what decides on images, and at which false positive rates it can."""
     return {
         "score": detector.score_name,
-        "threshold_method": "conformal",
+        "threshold_method": detector.method,
         "two_sided": detector.two_sided,
         "default_alpha": detector.default_alpha,
         "min_alpha": detector.min_alpha,

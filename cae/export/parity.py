@@ -9,7 +9,7 @@ import numpy as np
 from cae.errors import UserError
 from cae.export.functions import Arrays, Exported, ExportFunction, tensors
 from cae.export.graph_detector import MAX_BATCH_SIZE, GraphDetector
-from cae.outliers.thresholds import fpr_distribution
+from cae.outliers.conformal import fpr_distribution
 
 ALPHAS = (0.01, 0.05)
 """False positive rates at which decisions are compared."""
@@ -114,8 +114,9 @@ def measure_decisions(
       images: The test split, float32 [n, height, width, channels] in 0..1.
 
     Returns:
-      By alpha: the false positive rate on how many images, the 99% interval of its exact distribution, the number of
-      images whose scores are near a threshold, and for each file the number of other images that it decides otherwise.
+      By alpha: the false positive rate on how many images, the 99% interval of its exact distribution (None with
+      class-conditional thresholds), the number of images whose scores are near a threshold, and for each file the
+      number of other images that it decides otherwise.
     """
 
     def call_detector(**arrays: np.ndarray) -> Arrays:
@@ -132,8 +133,10 @@ def measure_decisions(
             )
             for each in exported
         }
-        distribution = fpr_distribution(len(detector.calibration_scores), alpha, len(images), detector.two_sided)
-        interval = [float(end) / len(images) for end in distribution.interval(0.99)]
+        interval = None  # The distribution of the rate of class-conditional thresholds depends on the classes.
+        if detector.classes is None:
+            distribution = fpr_distribution(len(detector.calibration_scores), alpha, len(images), detector.two_sided)
+            interval = [float(end) / len(images) for end in distribution.interval(0.99)]
         rows[f"{alpha:g}"] = {
             "false_positive_rate": float(1 - expected["is_inlier"].mean()),
             "interval_99": interval,

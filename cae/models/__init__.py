@@ -29,7 +29,7 @@ from typing import Any
 
 from etils import epy
 
-from cae.config import Config
+from cae.config import Config, parse_num_clusters
 from cae.errors import UserError, unknown_choice_error
 
 # TensorFlow takes seconds to import, and flags are checked before.
@@ -49,7 +49,8 @@ class ModelSpec:
       class_name: The class; its arguments are image_shape, base_filters, output_activation, and latent_dim if that
         flag applies.
       flags: The flags that apply to some models only: latent_dim to an `Autoencoder`, beta to a
-        `GenerativeAutoencoder`, regularizer to what can be trained with one.
+        `GenerativeAutoencoder`, num_clusters and classifier_epochs to a `DeepCluster`, regularizer to what can be
+        trained with one.
       free_sides: Whether it takes images of any height and width.
     """
 
@@ -68,10 +69,24 @@ class ModelSpec:
         """Whether the class is an `Autoencoder`, without importing it."""
         return "latent_dim" in self.flags
 
+    @property
+    def has_clusters(self) -> bool:
+        """Whether the class is a `DeepCluster`, without importing it."""
+        return "num_clusters" in self.flags
+
+    @property
+    def capabilities(self) -> set[str]:
+        """What anomaly scores may need of a trained model: latents, embeddings."""
+        names = {"latents": self.has_latents, "embeddings": self.has_clusters}
+        return {name for name, is_there in names.items() if is_there}
+
 
 MODELS = {
     "conv": ModelSpec("cae.models.conv", "ConvAutoencoder", flags=("latent_dim", "regularizer")),
     "vae": ModelSpec("cae.models.vae", "VariationalAutoencoder", flags=("latent_dim", "beta")),
+    "deep_cluster": ModelSpec(
+        "cae.models.deep_cluster", "DeepCluster", flags=("latent_dim", "num_clusters", "classifier_epochs")
+    ),
     "unet": ModelSpec("cae.models.unet", "UNet", free_sides=True),
     "dncnn": ModelSpec("cae.models.dncnn", "DnCNN", free_sides=True),
 }
@@ -102,10 +117,31 @@ def check_model_flags(name: str, explicit: Mapping[str, Any]) -> None:
       explicit: The flags that were set, and their values.
     """
     spec = get_model_spec(name)
-    for flag in ("latent_dim", "beta", "regularizer"):
+    for flag in ("latent_dim", "beta", "regularizer", "num_clusters", "classifier_epochs"):
         if explicit.get(flag) is not None and flag not in spec.flags:
             able = ", ".join(other for other, each in MODELS.items() if flag in each.flags)
             raise UserError(f"--{flag}={explicit[flag]} does not apply to --model={name}; it applies to {able}")
+
+
+def check_cluster_config(config: Config) -> str | None:
+    """Checks the configuration of a `DeepCluster` model, and returns a warning where there is a reason for one.
+
+    Raises:
+      UserError: No epoch is left for the autoencoder, which is trained before the classifier.
+    """
+    if not get_model_spec(config.model).has_clusters:
+        return None
+    if config.classifier_epochs >= config.epochs:
+        raise UserError(
+            f"--classifier_epochs={config.classifier_epochs} must be less than --epochs={config.epochs}: the"
+            " autoencoder is trained in the epochs before"
+        )
+    if config.noise:
+        return None
+    return (
+        f"--model={config.model} learns to ignore what --noise changes, and there is none; name a distortion that keeps"
+        " what kind of thing an image shows, such as affine:0.4"
+    )
 
 
 def build_model(config: Config, image_shape: tuple[int, int, int]) -> "keras.Model":
@@ -162,4 +198,5 @@ def _create_model(config: Config, image_shape: tuple[int, int, int]) -> "keras.M
         base_filters=config.base_filters,
         output_activation="sigmoid" if config.loss == "binary_crossentropy" else "linear",
         **({"latent_dim": config.latent_dim} if spec.has_latents else {}),
+        **({"num_clusters": parse_num_clusters(config.num_clusters)} if spec.has_clusters else {}),
     )

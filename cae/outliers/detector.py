@@ -11,11 +11,14 @@ import keras
 import numpy as np
 
 from cae.data.resizing import border_background
+from cae.errors import UserError
 from cae.inference import as_batch
-from cae.outliers import detector_files, thresholds
+from cae.outliers import conformal, detector_files, thresholds
 from cae.outliers.anomaly_map import fit_pixel_threshold, smoothed_error
+from cae.outliers.calibration_classes import CalibrationClasses
 from cae.outliers.forward import ForwardBatches, make_forward
-from cae.outliers.scores import Score, compute_scores, get_score
+from cae.outliers.score import Score, compute_scores
+from cae.outliers.scores import default_score, get_score, model_capabilities
 from cae.outliers.thresholds import Threshold, get_threshold_method
 
 
@@ -38,6 +41,7 @@ class Detector:
       step: The step of the model's checkpoint.
       background: The median value at the borders of training images, in 0..1.
       pixel_threshold: The smoothed error that `PIXEL_ALPHA` of the pixels of calibration images exceed.
+      classes: The classes of the calibration scores; None for unlabeled images.
     """
 
     model: keras.Model
@@ -52,6 +56,7 @@ class Detector:
     step: int
     background: float
     pixel_threshold: float
+    classes: CalibrationClasses | None = None
 
     @classmethod
     def fit(
@@ -60,10 +65,11 @@ class Detector:
         train: np.ndarray,
         calibration: np.ndarray,
         *,
-        score: str = "fisher",
+        score: str | None = None,
         method: str = "conformal",
         alpha: float | None = None,
         outliers: np.ndarray | None = None,
+        classes: CalibrationClasses | None = None,
         step: int = 0,
     ) -> Detector:
         """Fits a score to training images, and a threshold to the scores of calibration images.
@@ -72,27 +78,33 @@ class Detector:
           model: The trained model.
           train: Training images, uint8 [n, height, width, channels].
           calibration: Images that nothing was fitted to, like `train`.
-          score, method: Keys of `SCORES` and `THRESHOLDS`.
+          score: A key of `SCORES`; None for `default_score`.
+          method: A key of `THRESHOLDS`.
           alpha: Target false positive rate; None for `DEFAULT_ALPHA`, or the least that the number of images allows.
           outliers: Labeled outliers, like `train`, for the methods that need them.
+          classes: The classes of `calibration`, for the methods that need them.
           step: The step of the model's checkpoint.
 
         Raises:
           UserError: A name is unknown, the score needs latent vectors that the model does not have, or as
             `thresholds.check_threshold_method`.
         """
-        fitted, forward_batches = get_score(score, has_latents=hasattr(model, "encode"))(), make_forward(model)
+        capabilities = model_capabilities(model)
+        score = score or default_score(capabilities)
+        fitted, forward_batches = get_score(score, capabilities)(), make_forward(model)
         two_sided, outliers = fitted.two_sided, calibration[:0] if outliers is None else outliers
-        alpha = thresholds.choose_alpha(alpha, method, len(calibration), two_sided)
+        alpha = thresholds.choose_alpha(alpha, method, len(calibration), two_sided, classes)
         # Before fitting, which takes a while.
-        thresholds.check_threshold_method(method, len(calibration), len(outliers), alpha, two_sided)
+        thresholds.check_threshold_method(method, len(calibration), len(outliers), alpha, two_sided, classes)
         fitted.fit(train, forward_batches)
-        calibration_scores, pixel_threshold = _calibrate(fitted, calibration, forward_batches)
+        scores, pixel_threshold = _calibrate(fitted, calibration, forward_batches)
+        order = np.argsort(scores)
+        scores, classes = scores[order], classes and classes.take(order)
         outlier_scores = compute_scores(fitted, outliers, forward_batches)
-        threshold = thresholds.fit_threshold(method, calibration_scores, outlier_scores, alpha, two_sided)
+        threshold = thresholds.fit_threshold(method, scores, outlier_scores, alpha, two_sided, classes)
         return cls(
-            model, forward_batches, calibration.shape[1:], score, fitted, calibration_scores, method, alpha, threshold,
-            step=step, background=border_background(train), pixel_threshold=pixel_threshold,
+            model, forward_batches, calibration.shape[1:], score, fitted, scores, method, alpha, threshold, step=step,
+            background=border_background(train), pixel_threshold=pixel_threshold, classes=classes,
         )  # fmt: skip
 
     def scores(self, images: np.ndarray) -> np.ndarray:
@@ -105,27 +117,56 @@ class Detector:
         scores = compute_scores(self.score, batch, self.forward_batches)
         return scores[0] if is_single else scores
 
-    def p_values(self, images: np.ndarray) -> np.ndarray:
-        """Returns conformal p-values [n]: about the fraction of inliers whose scores are as large."""
-        return self.p_values_from_scores(self.scores(images))
+    @property
+    def min_alpha(self) -> float:
+        """The smallest false positive rate that so many calibration images can guarantee."""
+        return thresholds.min_alpha(self.method, len(self.calibration_scores), self.score.two_sided, self.classes)
 
-    def p_values_from_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Returns the conformal p-values of scores, [n], see `thresholds.p_values`."""
-        return thresholds.p_values(self.calibration_scores, scores, self.score.two_sided)
+    def p_values(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        """Returns conformal p-values [n]: about the fraction of inliers whose scores are as large; see `is_inlier`."""
+        return self.p_values_from_scores(self.scores(images), labels)
 
-    def is_inlier(self, images: np.ndarray, alpha: float | None = None) -> np.ndarray:
+    def p_values_from_scores(self, scores: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        """Returns the conformal p-values of scores, [n], see `conformal.p_values`."""
+        classes = self.classes if get_threshold_method(self.method).by_class else None
+        positions = self._class_positions(labels, np.shape(scores))
+        return conformal.p_values(self.calibration_scores, scores, self.score.two_sided, classes, positions)
+
+    def is_inlier(self, images: np.ndarray, alpha: float | None = None, labels: np.ndarray | None = None) -> np.ndarray:
         """Returns which images are inliers, bool [n], at another target false positive rate if `alpha` is not None.
 
+        Args:
+          images: The images.
+          alpha: The target false positive rate.
+          labels: The classes of the images, [n], for a class-conditional threshold: inliers are then images like those
+            of their class. Without labels they are those like the images of some class.
+
         Raises:
-          UserError: So few calibration images can't guarantee that alpha, or the method has no target rate.
+          UserError: So few calibration images can't guarantee that alpha, or the method has no target rate or no
+            threshold for each class.
+          ValueError: The labels have another shape, or are not those of calibration images.
         """
-        return self.with_alpha(alpha).threshold.is_inlier(self.scores(images))
+        detector, scores = self.with_alpha(alpha), self.scores(images)
+        positions = self._class_positions(labels, np.shape(scores))
+        if positions is None:
+            return detector.threshold.is_inlier(scores)
+        two_sided = self.score.two_sided
+        each = thresholds.fit_class_thresholds(self.calibration_scores, detector.alpha, two_sided, self.classes)
+        return Threshold(each.high[positions], each.low[positions]).is_inlier(scores)
+
+    def _class_positions(self, labels: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Returns the positions of labels in `classes.names`; None without labels."""
+        if labels is None:
+            return None
+        if not get_threshold_method(self.method).by_class:
+            raise UserError(f"labels need --threshold_method=class_conditional, and this detector's is {self.method}")
+        return self.classes.positions(labels, shape)
 
     def discoveries(self, images: np.ndarray, rate: float = 0.1) -> np.ndarray:
-        """Returns which images are outliers, bool [n], at a false discovery rate; see `thresholds.discoveries`."""
-        thresholds.check_rate("fdr", rate)  # Before images are scored, which takes a while.
+        """Returns which images are outliers, bool [n], at a false discovery rate; see `conformal.discoveries`."""
+        conformal.check_rate("fdr", rate)  # Before images are scored, which takes a while.
         p_values = self.p_values(images)
-        return thresholds.discoveries(np.atleast_1d(p_values), rate).reshape(np.shape(p_values))[()]
+        return conformal.discoveries(np.atleast_1d(p_values), rate).reshape(np.shape(p_values))[()]
 
     def anomaly_map(self, images: np.ndarray) -> np.ndarray:
         """Returns where images are anomalous, float32 [n, height, width]: 0 or more, and larger where they are.
@@ -159,30 +200,21 @@ class Detector:
         if alpha is None or alpha == self.alpha:
             return self
         no_outliers, two_sided = np.zeros(0), self.score.two_sided
-        alpha = thresholds.choose_alpha(alpha, self.method, len(self.calibration_scores), two_sided)
-        threshold = thresholds.fit_threshold(self.method, self.calibration_scores, no_outliers, alpha, two_sided)
+        alpha = thresholds.choose_alpha(alpha, self.method, len(self.calibration_scores), two_sided, self.classes)
+        threshold = thresholds.fit_threshold(
+            self.method, self.calibration_scores, no_outliers, alpha, two_sided, self.classes
+        )
         return dataclasses.replace(self, alpha=alpha, threshold=threshold)
 
     def __str__(self) -> str:
         text = f"{self.score_name} score, {self.method} threshold {self.threshold.high:.6g}"
-        has_rate = not get_threshold_method(self.method).needs_outliers
-        return f"{text} at a false positive rate of {self.alpha:g}" if has_rate else text
+        method = get_threshold_method(self.method)
+        rate = f" at a false positive rate of {self.alpha:g}" + " in each class" * method.by_class
+        return text if method.needs_outliers else text + rate
 
     def save(self, workdir: Path) -> None:
         """Writes everything but the model to the run's folder."""
-        state = {f"score_{name}": array for name, array in self.score.state.items()}
-        metadata = {
-            "score": self.score_name,
-            "threshold_method": self.method,
-            "alpha": self.alpha,
-            "threshold_low": None if np.isinf(self.threshold.low) else self.threshold.low,
-            "threshold_high": self.threshold.high,
-            "step": self.step,
-            "num_calibration_images": len(self.calibration_scores),
-            "background": self.background,
-            "pixel_threshold": self.pixel_threshold,
-        }
-        detector_files.write(workdir, metadata, {"calibration_scores": self.calibration_scores} | state)
+        detector_files.write(workdir, *detector_files.pack(vars(self)))
 
     @classmethod
     def load(cls, workdir: Path, model: keras.Model, image_shape: tuple[int, int, int], step: int) -> Detector:
@@ -195,23 +227,8 @@ class Detector:
         Raises:
           UserError: There is no detector, or it is damaged, of another checkpoint or of an earlier version.
         """
-        metadata, arrays = detector_files.read(workdir, step)
-        low = -np.inf if metadata["threshold_low"] is None else metadata["threshold_low"]
-        state = {name.removeprefix("score_"): array for name, array in arrays.items() if name.startswith("score_")}
-        return cls(
-            model=model,
-            forward_batches=make_forward(model),
-            image_shape=image_shape,
-            score_name=metadata["score"],
-            score=get_score(metadata["score"])(**state),
-            calibration_scores=arrays["calibration_scores"],
-            method=metadata["threshold_method"],
-            alpha=metadata["alpha"],
-            threshold=Threshold(metadata["threshold_high"], low),
-            step=step,
-            background=metadata["background"],
-            pixel_threshold=metadata["pixel_threshold"],
-        )
+        fields = detector_files.unpack(*detector_files.read(workdir, step))
+        return cls(model=model, forward_batches=make_forward(model), image_shape=image_shape, **fields)
 
 
 def load_or_none(
@@ -232,7 +249,7 @@ def load_or_none(
 
 
 def _calibrate(score: Score, images: np.ndarray, forward_batches: ForwardBatches) -> tuple[np.ndarray, float]:
-    """Returns the scores of calibration images, sorted, and the threshold of their pixels."""
+    """Returns the scores of calibration images, and the threshold of their pixels."""
     scores = [np.zeros(0)]
 
     def maps() -> Iterator[np.ndarray]:
@@ -241,4 +258,4 @@ def _calibrate(score: Score, images: np.ndarray, forward_batches: ForwardBatches
             yield smoothed_error(outputs.image, outputs.output).numpy()
 
     threshold = fit_pixel_threshold(maps(), math.prod(images.shape[:3]))
-    return np.sort(np.concatenate(scores)), threshold
+    return np.concatenate(scores), threshold

@@ -13,14 +13,54 @@ import numpy as np
 
 from cae.errors import UserError
 from cae.io_utils import atomic_write
+from cae.outliers.calibration_classes import CalibrationClasses
+from cae.outliers.scores import SCORES, get_score
+from cae.outliers.thresholds import Threshold
 
 FOLDER = "detector"
 
-# What detector.json contains; one without all of these is of an earlier version.
+# What detector.json contains, beside the names of classes where images are labeled; one without all of these is of an
+# earlier version.
 KEYS = {
     "score", "threshold_method", "alpha", "threshold_low", "threshold_high", "step", "num_calibration_images",
     "background", "pixel_threshold", "arrays_sha256",
 }  # fmt: skip
+
+_PLAIN_FIELDS = ("alpha", "step", "background", "pixel_threshold")
+"""Fields of `Detector` that detector.json contains as they are."""
+
+
+def pack(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns metadata and arrays, as `write` takes them, of the fields of `Detector` by name, without its model."""
+    threshold, classes = fields["threshold"], fields["classes"]
+    metadata = {
+        "score": fields["score_name"],
+        "score_version": fields["score"].version,
+        "threshold_method": fields["method"],
+        "threshold_low": None if np.isinf(threshold.low) else threshold.low,
+        "threshold_high": threshold.high,
+        "num_calibration_images": len(fields["calibration_scores"]),
+    } | {name: fields[name] for name in _PLAIN_FIELDS}
+    arrays = {"calibration_scores": fields["calibration_scores"]}
+    if classes:
+        metadata["class_names"] = [*classes.names.items()]
+        arrays["calibration_labels"] = classes.labels
+    return metadata, arrays | {f"score_{name}": array for name, array in fields["score"].state.items()}
+
+
+def unpack(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the fields of `Detector` that `pack` packed, by name."""
+    low = -np.inf if metadata["threshold_low"] is None else metadata["threshold_low"]
+    state = {name.removeprefix("score_"): array for name, array in arrays.items() if name.startswith("score_")}
+    labels = arrays.get("calibration_labels")  # Those of earlier versions and of unlabeled images have none.
+    return {
+        "score_name": metadata["score"],
+        "score": get_score(metadata["score"])(**state),
+        "calibration_scores": arrays["calibration_scores"],
+        "method": metadata["threshold_method"],
+        "threshold": Threshold(metadata["threshold_high"], low),
+        "classes": None if labels is None else CalibrationClasses(labels, dict(metadata["class_names"])),
+    } | {name: metadata[name] for name in _PLAIN_FIELDS}
 
 
 def write(workdir: Path, metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -87,5 +127,8 @@ def _find_mismatch(metadata: dict[str, Any] | None, step: int) -> str | None:
     if metadata is None:
         return "contains no detector"
     if not metadata.keys() >= KEYS:
+        return "contains a detector of an earlier version"
+    # Detectors of earlier versions do not say.
+    if metadata.get("score_version", 1) != getattr(SCORES.get(metadata["score"]), "version", 1):
         return "contains a detector of an earlier version"
     return None if metadata["step"] == step else "has a newer model than its detector"

@@ -1,4 +1,4 @@
-"""Thresholds of anomaly scores, and the guarantees that they give. Scores are [n]; outliers have larger ones."""
+"""Thresholds of anomaly scores. Scores are [n]; outliers have larger ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from etils import epy
 
 from cae.errors import UserError, unknown_choice_error
+from cae.outliers.calibration_classes import CalibrationClasses
+from cae.outliers.conformal import check_alpha, conformal_rank, min_attainable_alpha
 
 # Both take a second to import; names are looked up before they are needed.
 with epy.lazy_imports():
@@ -26,18 +28,23 @@ class ThresholdMethod:
     Attributes:
       compute: (inlier scores [n], outlier scores [m], alpha) to the largest score of an inlier.
       needs_outliers: Whether it maximizes a measure on labeled outliers, so that it has no target false positive rate.
+      by_class: Whether it has a threshold for each class; an image of unknown class is an inlier if it is one by any.
     """
 
     compute: Callable[[np.ndarray, np.ndarray, float], float]
     needs_outliers: bool = False
+    by_class: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """The range of inliers' scores, whose lower end is minus infinity unless small scores are anomalous as well."""
+    """The range of inliers' scores, whose lower end is minus infinity unless small scores are anomalous as well.
 
-    high: float
-    low: float = -math.inf
+    Both ends may be arrays, of as many thresholds.
+    """
+
+    high: float | np.ndarray
+    low: float | np.ndarray = -math.inf
 
     def is_inlier(self, scores: np.ndarray) -> np.ndarray:
         """Returns which scores [n] are those of inliers, bool [n]."""
@@ -50,7 +57,7 @@ def conformal(inlier_scores: np.ndarray, outlier_scores: np.ndarray, alpha: floa
     Whatever the distribution of scores, if they are exchangeable, another inlier's score is larger with a probability
     of at most alpha, over the sampling of both (Vovk et al. 2005; Lei et al. 2018).
     """
-    return float(np.sort(inlier_scores)[_conformal_rank(len(inlier_scores), alpha) - 1])
+    return float(np.sort(inlier_scores)[conformal_rank(len(inlier_scores), alpha) - 1])
 
 
 def percentile(inlier_scores: np.ndarray, outlier_scores: np.ndarray, alpha: float) -> float:
@@ -87,6 +94,7 @@ def f1(inlier_scores: np.ndarray, outlier_scores: np.ndarray, alpha: float) -> f
 #   THRESHOLDS["largest"] = ThresholdMethod(largest)
 THRESHOLDS = {
     "conformal": ThresholdMethod(conformal),
+    "class_conditional": ThresholdMethod(conformal, by_class=True),
     "percentile": ThresholdMethod(percentile),
     "sigma": ThresholdMethod(sigma),
     "youden": ThresholdMethod(youden, needs_outliers=True),
@@ -102,9 +110,14 @@ def get_threshold_method(name: str) -> ThresholdMethod:
 
 
 def fit_threshold(
-    name: str, calibration_scores: np.ndarray, outlier_scores: np.ndarray, alpha: float, two_sided: bool
+    name: str,
+    calibration_scores: np.ndarray,
+    outlier_scores: np.ndarray,
+    alpha: float,
+    two_sided: bool,
+    classes: CalibrationClasses | None = None,
 ) -> Threshold:
-    """Finds a threshold.
+    """Finds a threshold; that of a method by class is for images of unknown class: inliers by any class' threshold.
 
     Args:
       name: A key of `THRESHOLDS`.
@@ -112,6 +125,7 @@ def fit_threshold(
       outlier_scores: Scores of labeled outliers, [m], for the methods that need them; else empty.
       alpha: Target false positive rate, for the methods that need no outliers.
       two_sided: Whether small scores are anomalous as well; either side then has half of alpha.
+      classes: The classes of the calibration scores, for the methods that need them.
 
     Returns:
       The threshold.
@@ -119,127 +133,86 @@ def fit_threshold(
     Raises:
       UserError: As `check_threshold_method`.
     """
-    check_threshold_method(name, len(calibration_scores), len(outlier_scores), alpha, two_sided)
+    check_threshold_method(name, len(calibration_scores), len(outlier_scores), alpha, two_sided, classes)
     method = get_threshold_method(name)
+    if method.by_class:
+        each = fit_class_thresholds(calibration_scores, alpha, two_sided, classes)
+        return Threshold(float(np.max(each.high)), float(np.min(each.low)))
     if method.needs_outliers or not two_sided:
         return Threshold(method.compute(calibration_scores, outlier_scores, alpha))
     high = method.compute(calibration_scores, outlier_scores, alpha / 2)
     return Threshold(high, -method.compute(-calibration_scores, outlier_scores, alpha / 2))
 
 
-def check_threshold_method(name: str, num_calibration: int, num_outliers: int, alpha: float, two_sided: bool) -> None:
-    """Raises `UserError` for an alpha that so few images can't guarantee, or outliers that are needed but missing."""
+def fit_class_thresholds(
+    calibration_scores: np.ndarray, alpha: float, two_sided: bool, classes: CalibrationClasses
+) -> Threshold:
+    """Returns the conformal thresholds of all classes, float64 [classes], in the order of `classes.names`.
+
+    An inlier of a class lies outside of its range with a probability of at most alpha, whatever the frequencies of the
+    classes (label-conditional conformal predictors: Vovk et al. 2003; Vovk 2012).
+
+    Args:
+      calibration_scores, alpha, two_sided: As in `fit_threshold`.
+      classes: The classes of the calibration scores.
+
+    Raises:
+      UserError: A class has too few calibration images for alpha.
+    """
+    check_threshold_method("class_conditional", len(calibration_scores), 0, alpha, two_sided, classes)
+    groups, no_outliers = classes.split(calibration_scores), np.zeros(0)
+    each = [fit_threshold("conformal", group, no_outliers, alpha, two_sided) for group in groups]
+    return Threshold(np.array([one.high for one in each]), np.array([one.low for one in each]))
+
+
+def check_threshold_method(
+    name: str,
+    num_calibration: int,
+    num_outliers: int,
+    alpha: float,
+    two_sided: bool,
+    classes: CalibrationClasses | None = None,
+) -> None:
+    """Raises `UserError` for an alpha that so few images can't guarantee, or outliers or classes that are missing."""
     if not get_threshold_method(name).needs_outliers:
-        check_alpha(alpha, num_calibration, two_sided)
+        class_name, count = _smallest_group(name, num_calibration, classes)
+        check_alpha(alpha, count, two_sided, class_name)
     elif not num_outliers:
         raise UserError(f"--threshold_method={name} needs labeled outliers; name a set of them in --outlier_datasets")
 
 
-def min_attainable_alpha(num_calibration: int, two_sided: bool) -> float:
-    """Returns the smallest false positive rate that so many calibration images can guarantee."""
-    return (2 if two_sided else 1) / (num_calibration + 1)
+def _smallest_group(name: str, num_calibration: int, classes: CalibrationClasses | None) -> tuple[str, int]:
+    """Returns the class with the fewest calibration images, '' for all of them together, and their number."""
+    if not get_threshold_method(name).by_class:
+        return "", num_calibration
+    if classes is None or len(classes.names) < 2:
+        found = "no labels" if classes is None else f"only the class '{next(iter(classes.names.values()))}'"
+        raise UserError(f"--threshold_method={name} needs images of two classes or more, and these have {found}")
+    return min(classes.counts().items(), key=lambda item: item[1])
 
 
-def choose_alpha(alpha: float | None, method: str, num_calibration: int, two_sided: bool) -> float:
+def min_alpha(name: str, num_calibration: int, two_sided: bool, classes: CalibrationClasses | None = None) -> float:
+    """Returns the smallest false positive rate that a method can guarantee, of each class if it is by class."""
+    return min_attainable_alpha(_smallest_group(name, num_calibration, classes)[1], two_sided)
+
+
+def choose_alpha(
+    alpha: float | None,
+    name: str,
+    num_calibration: int,
+    two_sided: bool,
+    classes: CalibrationClasses | None = None,
+) -> float:
     """Returns alpha or, for None, the default; raises `UserError` for a method without a target false positive rate."""
     if alpha is None:
-        return max(DEFAULT_ALPHA, min_attainable_alpha(num_calibration, two_sided))
-    if get_threshold_method(method).needs_outliers:
-        raise UserError(f"--alpha={alpha} does not apply to --threshold_method={method}, which has no target rate")
+        least = min_alpha(name, num_calibration, two_sided, classes)
+        return max(DEFAULT_ALPHA, least) if least < 1 else DEFAULT_ALPHA
+    if get_threshold_method(name).needs_outliers:
+        raise UserError(f"--alpha={alpha} does not apply to --threshold_method={name}, which has no target rate")
     return alpha
-
-
-def check_rate(name: str, rate: float) -> None:
-    """Raises `UserError` for a rate that is not between 0 and 1, which would find nothing or everything.
-
-    Args:
-      name: 'alpha' for a false positive rate, 'fdr' for a false discovery rate.
-      rate: Its value.
-    """
-    if not 0 < rate < 1:
-        kind = {"alpha": "positive", "fdr": "discovery"}[name]
-        raise UserError(f"--{name}={rate} must be between 0 and 1: it is a false {kind} rate")
-
-
-def check_alpha(alpha: float, num_calibration: int, two_sided: bool) -> None:
-    """Raises `UserError` for an alpha that is not a rate, or that so few calibration images can't guarantee."""
-    check_rate("alpha", alpha)
-    min_alpha = min_attainable_alpha(num_calibration, two_sided)
-    if alpha < min_alpha * (1 - 1e-9):
-        raise UserError(f"--alpha={alpha}: {num_calibration} calibration images can guarantee {min_alpha:.2g} at least")
-
-
-def p_values(calibration_scores: np.ndarray, scores: np.ndarray, two_sided: bool) -> np.ndarray:
-    """Computes conformal p-values.
-
-    Args:
-      calibration_scores: Scores of inliers, [n], in any order.
-      scores: Scores of other images, [m].
-      two_sided: Whether small scores are anomalous as well.
-
-    Returns:
-      (1 + number of calibration scores at least as large) / (n + 1), [m], in 1/(n + 1)..1; two-sided twice the smaller
-      one of both sides, at most 1.
-    """
-    ordered = np.sort(calibration_scores)
-    above = (1 + len(ordered) - np.searchsorted(ordered, scores, side="left")) / (len(ordered) + 1)
-    if not two_sided:
-        return above
-    below = (1 + np.searchsorted(ordered, scores, side="right")) / (len(ordered) + 1)
-    return np.minimum(1.0, 2 * np.minimum(above, below))
-
-
-def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
-    """Finds outliers among many images with an expected false discovery rate of at most `rate`.
-
-    Benjamini and Hochberg's procedure (1995) on conformal p-values (Bates et al. 2021, "Testing for outliers with
-    conformal p-values"), which is valid although those share their calibration images. Its condition: calibration
-    images and the inliers among these images are independent samples of the same distribution.
-
-    Args:
-      p_values: Conformal p-values of all images, [n].
-      rate: Maximum expected fraction of false discoveries, between 0 and 1.
-
-    Returns:
-      Which images are discoveries, bool [n].
-
-    Raises:
-      UserError: The rate is not between 0 and 1.
-    """
-    check_rate("fdr", rate)
-    return stats.false_discovery_control(p_values, method="bh") <= rate if len(p_values) else np.zeros(0, bool)
-
-
-def fpr_distribution(num_calibration: int, alpha: float, num_inliers: int, two_sided: bool = False) -> stats.rv_frozen:
-    """Returns the distribution of the number of false positives of a conformal threshold.
-
-    It is beta-binomial, exactly so for scores without ties: of the n + 1 gaps between n calibration scores, whose
-    probabilities are those between uniform samples, a fixed number lies outside (Vovk 2012; Angelopoulos and Bates
-    2021).
-
-    Args:
-      num_calibration: Number of calibration images.
-      alpha: Target false positive rate.
-      num_inliers: Number of other inliers.
-      two_sided: As in `fit_threshold`.
-    """
-    sides = 2 if two_sided else 1
-    gaps_outside = sides * (num_calibration + 1 - _conformal_rank(num_calibration, alpha / sides))
-    return stats.betabinom(num_inliers, gaps_outside, num_calibration + 1 - gaps_outside)
-
-
-def clopper_pearson_interval(count: int, total: int) -> tuple[float, float]:
-    """Returns the exact 95% confidence interval of a rate (Clopper and Pearson 1934) of which `count` were counted."""
-    interval = stats.binomtest(count, total).proportion_ci(0.95, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def binary_labels_and_scores(inlier_scores: np.ndarray, outlier_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns labels (1 for outliers) and scores, [n + m] both, as scikit-learn's metrics take them."""
     labels = np.repeat([0, 1], [len(inlier_scores), len(outlier_scores)])
     return labels, np.concatenate([inlier_scores, outlier_scores])
-
-
-def _conformal_rank(count: int, alpha: float) -> int:
-    # 5000 * 0.99 is a little more than 4950 in floating point, whose ceiling would be one too many.
-    return math.ceil((count + 1) * (1 - alpha) - 1e-9)

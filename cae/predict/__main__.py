@@ -23,7 +23,7 @@ from etils import epy
 from cae import cli, runtime
 from cae.data import image_files
 from cae.errors import UserError
-from cae.outliers import thresholds
+from cae.outliers import conformal
 from cae.predict import MAX_INTERPOLATION_IMAGES, PREDICTORS
 from cae.tasks import flags as task_flags
 from cae.workdir import workdir_from_flags
@@ -89,7 +89,7 @@ def check_flags(values: flags.FlagValues) -> tuple[list[str], list[tuple[str, Pa
       UserError: A value is not allowed, or there are no files.
     """
     _, selected = task_flags.check_common_flags(values, PREDICTORS)
-    thresholds.check_rate("fdr", values.fdr)
+    conformal.check_rate("fdr", values.fdr)
     if not values.images:
         raise UserError("--images=PATH is missing; it names a folder of images, or files and folders, comma-separated")
     files = image_files.list_images(values.images)

@@ -1,20 +1,29 @@
 """Images of any size and number of channels, denoised by a trained model and saved in their original format."""
 
+from __future__ import annotations
+
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from etils import epy
 from skimage.restoration import estimate_sigma
 
 from cae.data.image_io import DecodedImage
 from cae.data.symmetries import self_ensemble
 from cae.predict.predictor import Predictor
 from cae.predict.preprocess import Preprocessed
-from cae.predict.writers import PredictionWriter
-from cae.report.figures import contact_sheet
-from cae.run import Run
 from cae.tiling import PredictFn, num_tiles, tiled_predict
+
+if TYPE_CHECKING:
+    from cae.run import Run
+
+# Workers that denoise on Apache Beam need neither TensorFlow's models nor figures.
+with epy.lazy_imports():
+    from cae.predict import writers
+    from cae.report import figures
 
 PREVIEW_SIZE = 224
 """The longer side of a preview in pixels, at most."""
@@ -81,7 +90,7 @@ class DenoisePredictor(Predictor):
     def __init__(self, run: Run, folder: Path, num_examples: int, ensemble: bool = False):
         self._run, self._predict_fn = run, self_ensemble(run.denoise) if ensemble else run.denoise
         self._folder, self._num_examples = folder / "denoised", num_examples
-        self.writer = PredictionWriter(folder / "denoised.csv", COLUMNS)
+        self.writer = writers.PredictionWriter(folder / "denoised.csv", COLUMNS)
         self._examples: list[tuple[str, np.ndarray, np.ndarray]] = []
 
     def predict(self, name: str, decoded: DecodedImage, preprocessed: Preprocessed | None) -> None:
@@ -96,5 +105,5 @@ class DenoisePredictor(Predictor):
 
     def finish(self) -> list[str]:
         """Writes the table and the contact sheet."""
-        self.writer.write(contact_sheet(self._examples) if self._examples else None)
+        self.writer.write(figures.contact_sheet(self._examples) if self._examples else None)
         return [f"{len(self.writer.rows)} of {len(self.writer.all_rows)} images denoised: {self._folder}"]

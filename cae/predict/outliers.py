@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cae.data.image_io import DecodedImage
 from cae.data.resizing import border_background
-from cae.outliers import thresholds
+from cae.outliers import conformal, thresholds
 from cae.outliers.detector import Detector
 from cae.predict import anomaly_maps
 from cae.predict.predictor import Predictor, to_file_error
@@ -122,7 +122,7 @@ class OutlierPredictor(Predictor):
             (name, _caption(rows[name]), np.concatenate(draw_cells(image / 255, anomaly_map), axis=1))
             for name, (image, anomaly_map) in self._shown.items()
         ]
-        discoveries = thresholds.discoveries(np.array([row["p_value"] for row in rows.values()]), self._fdr)
+        discoveries = conformal.discoveries(np.array([row["p_value"] for row in rows.values()]), self._fdr)
         for row, is_discovery in zip(rows.values(), discoveries.tolist()):
             row |= {"score": f"{row['score']:.6g}", "p_value": f"{row['p_value']:.6g}", "is_discovery": is_discovery}
         self.writer.write(_draw_sheet(shown) if shown else None)

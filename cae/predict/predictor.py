@@ -1,16 +1,21 @@
 """What predictors have in common, and the one pass over images that all of them share."""
 
+from __future__ import annotations
+
 import abc
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cae import cli
 from cae.data import image_io
 from cae.data.image_io import DecodedImage, UnreadableImageError
 from cae.io_utils import progress_bar
 from cae.predict.preprocess import Preprocessed
-from cae.predict.writers import PredictionWriter
+
+if TYPE_CHECKING:
+    from cae.predict.writers import PredictionWriter  # Imports matplotlib.
 
 MAX_REASON_CHARACTERS = 300
 """Of the reason why a file is skipped; TensorFlow's messages may have many lines."""

@@ -11,7 +11,7 @@ from cae import models, tasks
 from cae.config import Config, define_config_flags, explicit_flags
 from cae.errors import UserError
 from cae.latents import interpolation
-from cae.outliers import scores, thresholds
+from cae.outliers import conformal, scores, thresholds
 from cae.workdir import check_same_config, load_comparison_runs, load_run_config, workdir_from_flags
 
 
@@ -28,7 +28,12 @@ def define_common_flags(task_names: Iterable[str]) -> None:
     weights_help = "Weights of the second image, comma-separated, from 0 to 1; '...' continues with the same step."
     flags.DEFINE_string("interpolation_weights", "0,0.1,...,1", weights_help)
     flags.DEFINE_float("alpha", None, f"False positive rate of outliers; default: {thresholds.DEFAULT_ALPHA}.")
-    flags.DEFINE_string("score", next(iter(scores.SCORES)), f"The anomaly score, one of: {', '.join(scores.SCORES)}.")
+    flags.DEFINE_string(
+        "score",
+        None,
+        f"The anomaly score, one of: {', '.join(scores.SCORES)}; default: deep_cluster for the model of that name, else"
+        " fisher.",
+    )
     methods = ", ".join(thresholds.THRESHOLDS)
     flags.DEFINE_string("threshold_method", next(iter(thresholds.THRESHOLDS)), f"One of: {methods}.")
     flags.DEFINE_boolean(
@@ -73,11 +78,12 @@ def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> t
     thresholds.get_threshold_method(values.threshold_method)
     interpolation.parse_weights(values.interpolation_weights)
     if values.alpha is not None:
-        thresholds.check_rate("alpha", values.alpha)
+        conformal.check_rate("alpha", values.alpha)
     run_config = load_run_config(workdir_from_flags(values))
     config = Config.from_dict(run_config["config"])
     check_same_config(run_config, explicit_flags(values), ignore={"noise", "data_dir"})
-    scores.get_score(values.score, models.get_model_spec(config.model).has_latents)
+    if values.score is not None:
+        scores.get_score(values.score, models.get_model_spec(config.model).capabilities)
     if values.self_ensemble:
         tasks.check_self_ensemble(config, run_config["dataset"]["image_shape"])
     return run_config, tasks.get_tasks(values.tasks, config, task_names)

@@ -6,8 +6,9 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cae.data import outlier_sets
-from cae.outliers import scores
 from cae.outliers.detector import Detector
+from cae.outliers.score import Score
+from cae.outliers.scores import SCORES, available_scores, model_capabilities
 from cae.outliers.thresholds import Threshold, binary_labels_and_scores, get_threshold_method
 from cae.report.report import Row, Section
 from cae.tasks.context import EvalContext, OutlierEvalData, evenly_spaced
@@ -40,8 +41,10 @@ CAPTIONS = {
         f" {NUM_SPLITS} random splits of the test images into halves for calibration and test whose FPR lies in it"
     ),
     "outliers_fpr_by_class": (
-        "False positives by class, with exact 95% confidence intervals: the guarantee is for all images together, and"
-        " classes may have higher and lower rates"
+        "False positives by class, with exact 95% confidence intervals. fpr: of the detector's threshold; one for all"
+        " images together may have higher and lower rates in classes. fpr_label_known, fpr_label_unknown: of"
+        " class-conditional thresholds, with and without the label of the test image; expected_low, expected_high: the"
+        " exact 99% interval of the first; the second is at most alpha in each class, but smaller in most"
     ),
     "outliers_skipped": "Skipped sets and files",
 }
@@ -75,7 +78,7 @@ def run(context: EvalContext) -> Section:
                 detector, detector_inliers, detector_outliers, data.ood_datasets
             ),
             "outliers_guarantee": make_guarantee_rows(detector, detector_inliers),
-            "outliers_fpr_by_class": make_class_rows(detector.threshold, detector_inliers, labels, context.class_names),
+            "outliers_fpr_by_class": make_class_rows(detector, detector_inliers, labels, context.class_names),
             "outliers_skipped": [{"set": name, "reason": reason} for name, reason in data.skipped.items()],
         },
         visible_tables=CAPTIONS,
@@ -94,20 +97,17 @@ def collect_outlier_sets(context: EvalContext) -> dict[str, np.ndarray]:
     return {name: images for name, images in (classes | sets).items() if len(images)}
 
 
-def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, scores.Score]:
+def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, Score]:
     """Returns the detector's score and all others that the model allows, fitted to training images, by name."""
-    has_latents = hasattr(detector.model, "encode")
-    fitted = {}
-    for name, score in scores.SCORES.items():
-        if name == detector.score_name:
-            fitted[name] = detector.score
-        elif has_latents or not score.needs_latents:
-            fitted[name] = score()
-            fitted[name].fit(train_images, detector.forward_batches)
+    fitted = {name: score() for name, score in available_scores(model_capabilities(detector.model)).items()}
+    fitted[detector.score_name] = detector.score
+    for score in fitted.values():
+        if score is not detector.score:
+            score.fit(train_images, detector.forward_batches)
     return fitted
 
 
-def compute_scores(fitted: Mapping[str, scores.Score], detector: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
+def compute_scores(fitted: Mapping[str, Score], detector: Detector, images: np.ndarray) -> dict[str, np.ndarray]:
     """Returns each score of images, float64 `[n]` by name, from one pass through the model."""
     batches = [{name: score(outputs) for name, score in fitted.items()} for outputs in detector.forward_batches(images)]
     return {name: np.concatenate([batch[name] for batch in batches]).astype(np.float64) for name in fitted}
@@ -193,7 +193,7 @@ def _score_rows(aurocs: Mapping[str, Mapping[str, float]]) -> list[Row]:
 def _warning_rows(aurocs: Mapping[str, Mapping[str, float]]) -> list[Row]:
     """Returns a row for each score and set whose outliers have smaller scores than test images."""
     return [
-        {"score": score, "set": name, "auroc": value, "two_sided": scores.SCORES[score].two_sided}
+        {"score": score, "set": name, "auroc": value, "two_sided": SCORES[score].two_sided}
         for score, by_set in aurocs.items()
         for name, value in by_set.items()
         if value < 0.5

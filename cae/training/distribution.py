@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cae import runtime
 
 Batch = dict[str, tf.Tensor]
+
+Broadcast = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 NUM_MICROBATCHES = 4
 """Microbatches of a global batch on CPUs."""
@@ -205,6 +208,20 @@ def apply_if_finite(
     # Keras calls `merge_call` in an update, which is not allowed within a replica's `tf.cond`.
     context = tf.distribute.get_replica_context()
     context.merge_call(apply_on_all, args=(finite, list(gradients), list(variables)))
+
+
+def make_broadcast(strategy: tf.distribute.Strategy) -> Broadcast:
+    """Returns a function that takes a list of arrays and returns the chief's, of the same shapes, in every worker."""
+    if not is_multi_worker(strategy):
+        return lambda arrays: arrays
+    cross_worker_sum, weight = make_cross_worker_sum(strategy), float(is_chief(strategy))
+
+    def broadcast(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        values = np.concatenate([np.ravel(each) for each in arrays]).astype(np.float64)
+        parts = np.split(np.array(cross_worker_sum(values * weight)), np.cumsum([each.size for each in arrays])[:-1])
+        return [part.reshape(each.shape).astype(each.dtype) for part, each in zip(parts, arrays)]
+
+    return broadcast
 
 
 def make_cross_worker_sum(strategy: tf.distribute.Strategy) -> Callable[[Sequence[float]], list[float]]:

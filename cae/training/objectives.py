@@ -16,7 +16,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -26,7 +26,7 @@ from cae.config import Config
 from cae.metrics import get_loss
 from cae.models import get_model_spec
 from cae.models.base import GenerativeAutoencoder
-from cae.training.distribution import Batch
+from cae.training.distribution import Batch, Broadcast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,23 @@ class Objective:
         self.loss_fn = get_loss(config.loss)
         self.seed, self.jit_compile = config.seed, config.jit_compile
 
+    def trained_variables(self, network: keras.Model) -> list[keras.Variable]:
+        """Returns the variables of a network of `trains` that are trained, all unless a subclass names some."""
+        return network.trainable_variables
+
+    def is_initialized(self, model: keras.Model) -> bool:
+        """Returns whether the model was prepared, as most need not be."""
+        return True
+
+    def initialize(self, model: keras.Model, images: Iterable[tf.Tensor], broadcast: Broadcast) -> None:
+        """Prepares the model before the first step that minimizes this objective; most objectives need no preparation.
+
+        Args:
+          model: The model.
+          images: Batches of clean training images in 0..1, evenly spaced.
+          broadcast: Returns the chief's arrays in all workers, each of which has to call it.
+        """
+
     def losses(
         self, model: keras.Model, batch: Batch, rng: MicrobatchRng | None = None, critic: keras.Model | None = None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -107,14 +124,24 @@ OBJECTIVES = {
     "reconstruction": ("cae.training.objectives", "Reconstruction"),
     "acai": ("cae.training.acai", "ACAI"),
     "vae": ("cae.training.vae", "EvidenceLowerBound"),
+    "deep_cluster": ("cae.training.deep_cluster", "AutoencoderPretraining"),
+    "pseudo_labels": ("cae.training.deep_cluster", "PseudoLabelClassification"),
     "noise2void": ("cae.training.noise2void", "Noise2Void"),
 }
 """The module and the class of each objective."""
 
 
 def get_objective(config: Config) -> Objective:
-    """Returns the objective of a configuration, by its model and its regularizer."""
-    is_generative = issubclass(get_model_spec(config.model).model_class, GenerativeAutoencoder)
+    """Returns the objective that a configuration starts with, by its model and its regularizer."""
+    spec = get_model_spec(config.model)
+    if spec.has_clusters:
+        return make_objective("deep_cluster", config)
+    is_generative = issubclass(spec.model_class, GenerativeAutoencoder)
     by_flag = config.regularizer or config.objective or "reconstruction"
-    module, name = OBJECTIVES["vae" if is_generative else by_flag]
-    return getattr(importlib.import_module(module), name)(config)
+    return make_objective("vae" if is_generative else by_flag, config)
+
+
+def make_objective(name: str, config: Config) -> Objective:
+    """Returns an objective of `OBJECTIVES`."""
+    module, class_name = OBJECTIVES[name]
+    return getattr(importlib.import_module(module), class_name)(config)

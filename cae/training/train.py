@@ -32,6 +32,7 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
       Preempted: A signal was received; the state is saved.
     """
     models.check_crops(config)
+    warning = models.check_cluster_config(config)
     metrics.get_loss(config.loss)
     noise.parse_noise(config.noise)
     signals = signals or PreemptionHandler()
@@ -43,8 +44,8 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
         strategy = _make_strategy(config, signals) if reads else None
         dataset = datasets.open_dataset(config)
         datasets.check_dataset(dataset, config.batch_size)
-        for warning in dataset.warnings() if is_chief else ():
-            cli.print_line(warning)
+        for line in [*dataset.warnings(), *([f"warning: {warning}"] if warning else [])] if is_chief else ():
+            cli.print_line(line)
         strategy = strategy or _make_strategy(config, signals)
         with signals.deferred() as poll_signal:
             trainer.run_training(strategy, config, dataset, workdir, poll_signal)

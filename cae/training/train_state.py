@@ -102,6 +102,7 @@ class TrainState:
         image_shape: tuple[int, int, int],
         total_steps: int,
         build_model: Callable[[Config, tuple[int, int, int]], keras.Model] = models.build_model,
+        restart_step: int | None = None,
     ) -> "TrainState":
         """Returns the state at step 0 with all its variables, which a checkpoint is restored into.
 
@@ -111,12 +112,13 @@ class TrainState:
           image_shape: (height, width, channels).
           total_steps: Number of steps that the learning rate schedule spans.
           build_model: What builds the model.
+          restart_step: The step at which the schedule starts again, if it does.
         """
         with strategy.scope():
             lr_scale = tf.Variable(1.0, trainable=False)
 
             def build_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
-                optimizer = make_optimizer(config, total_steps, lr_scale)
+                optimizer = make_optimizer(config, total_steps, lr_scale, restart_step)
                 optimizer.build(model.trainable_variables)
                 return optimizer
 

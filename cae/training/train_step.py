@@ -10,7 +10,7 @@ from cae.metrics import METRICS
 from cae.training import distribution
 from cae.training.distribution import Batch
 from cae.training.objectives import MicrobatchRng, Objective
-from cae.training.train_state import CriticState, TrainState
+from cae.training.train_state import TrainState
 
 STEP_RNG_STREAM = 2
 """Separates the random values of steps from those of corruptions, which are streams 0 and 1."""
@@ -43,6 +43,7 @@ def train_step(
       The replica's share of the mean losses by name, float64 [], and whether the update was applied.
     """
     trained = [{"model": state, "critic": state.critic}[network] for network in objective.trains.values()]
+    variables = [objective.trained_variables(each.model) for each in trained]
     critic = state.critic.model if state.critic else None
 
     # All-reduces can't be compiled for CPUs, so that they stay outside.
@@ -57,24 +58,24 @@ def train_step(
                 losses["loss"] = sum([weight * losses[name] for name, weight in objective.loss_weights.items()])
             scaled = [each.optimizer.scale_loss(losses[name]) for each, name in zip(trained, objective.trains)]
 
-        gradients = [tape.gradient(loss, each.model.trainable_variables) for each, loss in zip(trained, scaled)]
-
-        return losses, gradients
+        return losses, [tape.gradient(loss, each) for each, loss in zip(variables, scaled)]
 
     losses, gradients = distribution.accumulate_microbatches(batch, num_microbatches, compute_gradients)
     # Summed over replicas, not averaged: a loss is a microbatch's share of the mean over the global batch.
     gradients = distribution.all_reduce_sum(gradients)
 
-    applied = [apply_gradients(each, values) for each, values in zip(trained, gradients, strict=True)]
+    updates = zip(trained, variables, gradients, strict=True)
+    applied = [apply_gradients(each.optimizer, *update) for each, *update in updates]
     return losses, tf.reduce_all(applied)
 
 
-def apply_gradients(trained: TrainState | CriticState, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable], gradients: Sequence[tf.Tensor]
+) -> tf.Tensor:
     """Applies gradients of the scaled loss, the same on all replicas, if they are finite; returns whether they are."""
-    variables = trained.model.trainable_variables
     gradients = [tf.cast(gradient, variable.dtype) for gradient, variable in zip(gradients, variables)]
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
-    distribution.apply_if_finite(finite, trained.optimizer, gradients, variables)
+    distribution.apply_if_finite(finite, optimizer, gradients, variables)
     return finite
 
 

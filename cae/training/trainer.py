@@ -21,9 +21,10 @@ from cae.preemption import SIGNALS, Preempted
 from cae.training import distribution
 from cae.training.checkpoints import CheckpointManager
 from cae.training.metric_writer import MetricWriter
-from cae.training.objectives import Objective, get_objective
+from cae.training.objectives import Objective
+from cae.training.phases import Phases, get_objectives
 from cae.training.train_state import TrainState, num_train_epochs, num_train_steps
-from cae.training.train_step import MAX_CONSECUTIVE_NONFINITE_STEPS, make_evaluate, make_train_steps
+from cae.training.train_step import MAX_CONSECUTIVE_NONFINITE_STEPS
 from cae.workdir import write_run_config
 
 TARGET_LOOP_SECONDS, MAX_STEPS_PER_LOOP = 0.5, 500
@@ -51,8 +52,15 @@ def run_training(
     check_divisible(config.batch_size, strategy.num_replicas_in_sync)
     run_config = write_run_config(workdir, config, dataset.info(), write=distribution.is_chief(strategy))
     train_data = pipeline.make_train_data(dataset, noise.parse_noise(config.noise), config.batch_size, config.seed)
-    state = TrainState.create(strategy, config, dataset.image_shape, num_train_steps(config, train_data))
-    Trainer(strategy, state, get_objective(config), train_data, workdir, run_config, poll_signal).train()
+    objectives = get_objectives(config)
+    state = TrainState.create(
+        strategy,
+        config,
+        dataset.image_shape,
+        num_train_steps(config, train_data),
+        restart_step=train_data.num_steps(max(objectives) - 1),
+    )
+    Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal).train()
 
 
 class Trainer:
@@ -61,7 +69,7 @@ class Trainer:
     Args:
       strategy: What the state was created under.
       state: Its initial values are replaced by those of the latest checkpoint.
-      objective: What is minimized.
+      objectives: What is minimized, by the epoch, counted from 1, from which it is.
       train_data: Batches.
       workdir: The run's folder.
       run_config: The content of its config.json.
@@ -72,7 +80,7 @@ class Trainer:
         self,
         strategy: tf.distribute.Strategy,
         state: TrainState,
-        objective: Objective,
+        objectives: dict[int, Objective],
         train_data: pipeline.TrainData,
         workdir: Path,
         run_config: dict[str, Any],
@@ -86,8 +94,7 @@ class Trainer:
         self._is_chief = distribution.is_chief(strategy)
         self._checkpoints = CheckpointManager(workdir / "checkpoints", state, write=self._is_chief)
         self._writer = MetricWriter(workdir, run_config, train_data, state, self._is_chief)
-        self._train_steps = make_train_steps(strategy, state, objective, train_data.batch_size)
-        self._evaluate_batches = make_evaluate(strategy, state.model, objective)
+        self._phases = Phases(strategy, state, objectives, train_data)
         self._cross_worker_sum = distribution.make_cross_worker_sum(strategy)
         self._steps_per_loop, self._last_checkpoint = 1, time.monotonic()
 
@@ -146,11 +153,13 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, batches: Iterator) -> None:
         state, start, first_step = self._state, time.monotonic(), self._state.global_step
-        if first_step == self._last_step(epoch - 1):
+        is_first_step = first_step == self._last_step(epoch - 1)
+        phase = self._phases.start(epoch, is_first_step)
+        if is_first_step:
             state.epoch_metrics.reset_state()
-        self._take_steps(epoch, batches)
+        self._take_steps(epoch, batches, phase.train_steps)
         train_seconds = time.monotonic() - start
-        scalars = self._evaluate() | {
+        scalars = self._evaluate(phase.evaluate) | {
             "images_per_second": (state.global_step - first_step) * self._train_data.batch_size / train_seconds,
             "rss_mib": psutil.Process().memory_info().rss / 2**20,
             "epoch_seconds": time.monotonic() - start,
@@ -160,19 +169,21 @@ class Trainer:
         self._writer.write_epoch(epoch, scalars)
         state.end_epoch(epoch)
         if is_best:
-            state.best_loss.assign(scalars["validation/loss"])
+            # In all but the last phase the newest model is the best.
+            if epoch >= self._phases.last:
+                state.best_loss.assign(scalars["validation/loss"])
             self._checkpoints.save_best()
         self._checkpoints.save_epoch()
         self._last_checkpoint = time.monotonic()
         self._writer.log_epoch(epoch, scalars, is_best)
 
-    def _take_steps(self, epoch: int, batches: Iterator) -> None:
+    def _take_steps(self, epoch: int, batches: Iterator, train_steps: Callable) -> None:
         """Takes the remaining steps of an epoch."""
         state = self._state
         while (remaining := self._last_step(epoch) - state.global_step) > 0:
             num_steps = min(self._sync_and_maybe_checkpoint(in_epoch=True), remaining)
             start, first_step = time.monotonic(), state.global_step
-            losses, applied_steps = self._train_steps(batches, tf.constant(num_steps))
+            losses, applied_steps = train_steps(batches, tf.constant(num_steps))
             taken = state.global_step - first_step
             if int(state.epoch_metrics.consecutive_skipped.numpy()) >= MAX_CONSECUTIVE_NONFINITE_STEPS:
                 raise NonFiniteError(
@@ -183,11 +194,11 @@ class Trainer:
             steps_per_loop = int(TARGET_LOOP_SECONDS * taken / (time.monotonic() - start))
             self._steps_per_loop = max(1, min(MAX_STEPS_PER_LOOP, steps_per_loop))
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self, evaluate: Callable[..., dict[str, float]]) -> dict[str, float]:
         """Returns the scalars of an epoch, which are the same however often it is evaluated."""
         state = self._state
-        validation = self._evaluate_batches(self._train_data.validation, self._sync_and_maybe_checkpoint)
-        train_eval = self._evaluate_batches(self._train_data.train_eval, self._sync_and_maybe_checkpoint)
+        validation = evaluate(self._train_data.validation, self._sync_and_maybe_checkpoint)
+        train_eval = evaluate(self._train_data.train_eval, self._sync_and_maybe_checkpoint)
         if not math.isfinite(validation["loss"]):
             raise NonFiniteError("the validation loss is not finite")
         return {

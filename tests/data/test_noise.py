@@ -46,6 +46,10 @@ MOMENTS = [
     ("column_noise", 0.1, 0.5, 0.5, 0.1**2, 64),
     ("blur", 2.0, 0.5, 0.5, 0.0, 1),
     ("affine", 0.3, 0.5, 0.5, 0.0, 1),
+    ("flip", 0.5, 0.5, 0.5, 0.0, 1),
+    ("crop", 0.5, 0.5, 0.5, 0.0, 1),
+    # The brightness is uniformly distributed, one factor for an image.
+    ("color_jitter", 0.4, 0.5, 0.5, (0.5 * 0.4) ** 2 / 3, 64 * 64),
 ]
 
 
@@ -111,6 +115,39 @@ def test_column_noise_is_constant_along_columns_and_channels():
     noisy = noise.parse_noise("column_noise:0.1")(gray(shape=(4, 32, 32, 3)), SEED).numpy()
     assert (noisy == noisy[:, :1, :, :1]).all()
     assert noisy[:, 0, :, 0].std() > 0.05
+
+
+def test_flip_mirrors_with_the_given_probability():
+    images = np.tile(np.linspace(0, 1, 9, dtype=np.float32)[None, None, :, None], [4000, 2, 1, 1])
+    flipped = noise.parse_noise("flip:0.3")(tf.constant(images), SEED).numpy()
+    is_mirrored = np.all(flipped == images[:, :, ::-1], axis=(1, 2, 3))
+    assert np.all(is_mirrored | np.all(flipped == images, axis=(1, 2, 3)))
+    assert is_mirrored.mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_crop_enlarges_a_part_of_the_given_size():
+    # Of a ramp the range is the size of the part, and its middle the center.
+    ramp = np.tile(np.linspace(0, 1, 32, dtype=np.float32)[None, None, :, None], [2000, 32, 1, 1])
+    cropped = noise.parse_noise("crop:0.4")(tf.constant(ramp), SEED).numpy()[:, 0, :, 0]
+    sides, centers = cropped[:, -1] - cropped[:, 0], (cropped[:, -1] + cropped[:, 0]) / 2
+    np.testing.assert_allclose(np.diff(cropped), np.repeat(sides[:, None] / 31, 31, axis=1), atol=1e-5)
+    assert sides.min() >= 0.6 - 1e-5 and sides.max() <= 1 + 1e-5 and sides.mean() == pytest.approx(0.8, abs=0.01)
+    assert cropped.min() > -1e-5 and cropped.max() < 1 + 1e-5 and centers.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_color_jitter_changes_brightness_contrast_and_saturation(random):
+    images = np.tile(random.uniform(0.4, 0.6, (1, 8, 8, 3)).astype(np.float32), [3000, 1, 1, 1])
+    jittered = noise.parse_noise("color_jitter:0.3")(tf.constant(images), SEED).numpy()
+    # Nothing is clipped. Gray varies by brightness times contrast, and colors around gray by all three factors.
+    gray, gray_before = jittered.mean(axis=3), images.mean(axis=3)
+    brightness = jittered.mean(axis=(1, 2, 3)) / images.mean()
+    contrast = gray.std(axis=(1, 2)) / gray_before.std(axis=(1, 2)) / brightness
+    saturation = (jittered - gray[..., None]).std(axis=(1, 2, 3)) / (images - gray_before[..., None])[0].std()
+    saturation /= brightness * contrast
+    for factors in (brightness, contrast, saturation):
+        assert 0.7 - 1e-3 <= factors.min() < 0.72 and 1.28 < factors.max() <= 1.3 + 1e-3
+        assert factors.mean() == pytest.approx(1, abs=0.02)
+    assert np.abs(np.corrcoef([brightness, contrast, saturation]) - np.eye(3)).max() < 0.08
 
 
 def test_affine_shifts_have_the_documented_standard_deviation():

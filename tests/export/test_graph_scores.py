@@ -7,7 +7,8 @@ from small_scores import FORWARD, TEST, TRAIN, compute, fit, make_noise
 from cae.errors import UserError
 from cae.export import graph_math
 from cae.export.graph_scores import GRAPH_SCORES, make_graph_score
-from cae.outliers import hog, scores
+from cae.outliers import hog
+from cae.outliers.score import Score
 from cae.outliers.scores import SCORES
 
 
@@ -34,7 +35,7 @@ def test_models_without_latent_vectors_and_few_training_images(name, num_trainin
 def test_every_score_can_be_exported_and_another_one_is_refused():
     assert GRAPH_SCORES.keys() == SCORES.keys()
     with pytest.raises(UserError, match="the score 'mine' can't be exported; fisher, mse"):
-        make_graph_score("mine", scores.Score())
+        make_graph_score("mine", Score())
 
 
 @pytest.mark.parametrize("shape", [(11, 11, 1), (28, 28, 1), (20, 33, 3)])

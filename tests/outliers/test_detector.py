@@ -9,7 +9,7 @@ from small_detectors import CALIBRATION, MODEL, NOISE, TEST, TRAIN, fit
 
 from cae.data.resizing import border_background
 from cae.errors import UserError
-from cae.outliers import thresholds
+from cae.outliers import conformal
 from cae.outliers.anomaly_map import PIXEL_ALPHA
 from cae.outliers.scores import SCORES
 
@@ -67,7 +67,7 @@ def test_discoveries_are_those_of_the_p_values(fisher):
     images = np.concatenate([TEST[:20], NOISE])
     # The smallest p-value is 1/200, so 20 of 40 images can be discoveries at 1/100.
     np.testing.assert_array_equal(
-        fisher.discoveries(images, 0.02), thresholds.discoveries(fisher.p_values(images), 0.02)
+        fisher.discoveries(images, 0.02), conformal.discoveries(fisher.p_values(images), 0.02)
     )
     assert fisher.discoveries(images, 0.02)[20:].all() and fisher.discoveries(images, 0.02)[:20].mean() < 0.2
     assert not fisher.discoveries(images, 0.001).any()

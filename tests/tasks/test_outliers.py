@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import stats
 from cae.data import outlier_sets
 from cae.errors import UserError
 from cae.outliers import scores
+from cae.outliers.calibration_classes import CalibrationClasses
 from cae.outliers.detector import Detector
 from cae.outliers.thresholds import Threshold
 from cae.tasks import outlier_figures, outliers, threshold_evaluation
@@ -72,7 +74,7 @@ def test_every_set_of_outliers_is_evaluated_with_every_score(section):
     results = section.results
     names = {"held_out_classes", OOD_DATASET, *outlier_sets.OUTLIERS}
     assert results["sets"].keys() == names
-    assert results["scores"].keys() == scores.SCORES.keys()
+    assert results["scores"].keys() == scores.SCORES.keys() - {"deep_cluster"}
     assert all(by_set.keys() == names for by_set in results["scores"].values())
     assert results["sets"]["held_out_classes"]["num_images"] == 7 and results["sets"]["black"]["num_images"] == 1
     assert results["sets"]["inverted"]["num_images"] == 20
@@ -104,7 +106,7 @@ def test_a_model_without_a_latent_space_has_the_other_scores(context, images):
         black.model, images["train"], images["calibration"], score="mse", method="conformal", alpha=0.05
     )
     section = evaluate(dataclasses.replace(context, run=black), detector=detector)
-    assert section.results["scores"].keys() == scores.SCORES.keys() - {"mahalanobis", "knn"}
+    assert section.results["scores"].keys() == scores.available_scores(set()).keys()
 
 
 def test_sets_that_the_model_reconstructs_better_than_test_images_are_reported(section):
@@ -195,16 +197,29 @@ def test_the_guarantee_is_compared_with_the_rate_on_the_test_split(context, imag
 
 
 def test_false_positives_are_counted_by_class():
-    scores, labels = np.array([1.0, 5, 9, 2, 8, 8]), np.array([0, 0, 0, 2, 2, 2])
-    rows = threshold_evaluation.make_class_rows(Threshold(4.0), scores, labels, ["a", "b", "c"])
-    assert [[row[key] for key in ("class", "num_images", "false_positives")] for row in rows] == [
-        ["a", 3, 2],
-        ["c", 3, 2],
-    ]
+    """Of 19 calibration scores 1 to 19 of a, and 19 of c ten times as large, at 0.1: both lose the two largest gaps."""
+    calibration, labels = np.concatenate([np.arange(1.0, 20), np.arange(10.0, 200, 10)]), np.repeat([0, 2], 19)
+    detector = SimpleNamespace(
+        calibration_scores=calibration, alpha=0.1, score=SimpleNamespace(two_sided=False), threshold=Threshold(100.0),
+        classes=CalibrationClasses(labels, {0: "a", 2: "c"}),
+    )  # fmt: skip
+    # The thresholds are 18 and 180.
+    scores, labels = np.array([18.0, 18.5, 101, 170, 181, 5]), np.array([0, 0, 0, 2, 2, 2])
+    rows = threshold_evaluation.make_class_rows(detector, scores, labels, ["a", "b", "c"])
+    columns = ("class", "num_images", "false_positives", "fpr_label_known", "fpr_label_unknown")
+    assert [[row[key] for key in columns] for row in rows] == [["a", 3, 1, 2 / 3, 0], ["c", 3, 2, 1 / 3, 1 / 3]]
     # Of 2 in 3, the exact interval is where the binomial tails are 2.5% each.
-    assert rows[0]["fpr"] == 2 / 3 and rows[0]["fpr_ci_low"] == pytest.approx(0.0943, abs=1e-4)
-    assert rows[0]["fpr_ci_high"] == pytest.approx(0.9916, abs=1e-4)
-    assert threshold_evaluation.make_class_rows(Threshold(4.0), scores, labels, []) == []
+    for prefix, row in (("fpr", rows[1]), ("fpr_label_known", rows[0])):
+        assert row[prefix] == 2 / 3 and row[f"{prefix}_ci_low"] == pytest.approx(0.0943, abs=1e-4)
+        assert row[f"{prefix}_ci_high"] == pytest.approx(0.9916, abs=1e-4)
+    # Two of 20 gaps are outside.
+    limits = np.array(stats.betabinom(3, 2, 18).interval(0.99)) / 3
+    assert (rows[0]["expected_low"], rows[0]["expected_high"]) == tuple(limits)
+    assert threshold_evaluation.make_class_rows(detector, scores, labels, []) == []
+    # 19 images can't guarantee 0.01.
+    detector.alpha = 0.01
+    (row, _) = threshold_evaluation.make_class_rows(detector, scores, labels, ["a", "b", "c"])
+    assert row["false_positives"] == 1 and "fpr_label_known" not in row
 
 
 def test_synthetic_outliers_are_made_from_evenly_spaced_test_images(context, images):

@@ -39,11 +39,15 @@ def test_run_that_is_preempted_repeatedly_equals_the_unbroken_run(tmp_path, trai
     assert_same(unbroken(four_epochs)[0], resumed, unbroken(four_epochs)[1], tmp_path)
 
 
+# The clusters are computed at step 5.
+DEEP_CLUSTER = {"model": "deep_cluster", "num_clusters": "2,3", "classifier_epochs": 2, "lr_schedule": "cosine"}
+
 CHANGES = [
     {"lr_schedule": "cosine"},
     {"optimizer": "muon", "base_filters": 16, "model": "unet"},
     {"regularizer": "acai"},
     {"model": "vae"},
+    DEEP_CLUSTER,
     {"precision": "mixed_float16"},
 ]
 
@@ -97,12 +101,17 @@ def test_another_seed_gives_another_run(tmp_path, train, unbroken, four_epochs):
     assert any("weights" in each for each in fault_injection.compare(workdir, tmp_path))
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["one to two replicas", "two to one"])
-def test_run_resumes_with_another_number_of_replicas(tmp_path, train, unbroken, four_epochs, mirrored, order):
+@pytest.mark.parametrize(
+    "order, changes",
+    [((0, 1), {}), ((1, 0), {}), ((1, 0), DEEP_CLUSTER | {"lr_schedule": "constant"})],
+    ids=["one to two replicas", "two to one", "two to one, with clusters"],
+)
+def test_run_resumes_with_another_number_of_replicas(tmp_path, train, unbroken, four_epochs, mirrored, order, changes):
     strategies = [tf.distribute.get_strategy(), mirrored]
-    one_replica, workdir = unbroken(four_epochs)
-    train(dataclasses.replace(four_epochs, epochs=2), tmp_path, strategy=strategies[order[0]])
-    resumed = train(four_epochs, tmp_path, strategy=strategies[order[1]])
+    config = dataclasses.replace(four_epochs, **changes)
+    one_replica, workdir = unbroken(config)
+    train(dataclasses.replace(config, max_steps=7), tmp_path, strategy=strategies[order[0]])
+    resumed = train(config, tmp_path, strategy=strategies[order[1]])
     assert resumed.step == 10
     for one, other in zip(one_replica.weights, resumed.weights):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -134,3 +143,18 @@ def test_run_continues_exactly_with_more_steps(tmp_path, train, unbroken, four_e
     state, workdir = unbroken(four_epochs)
     state = dataclasses.replace(state, values=[*state.weights, *state.optimizer, state.loss_sums])
     assert_same(state, resumed, workdir, tmp_path)
+
+
+def test_classifier_learns_clusters_where_the_autoencoder_was_to_be_trained_longer(
+    tmp_path, train, four_epochs, monkeypatch
+):
+    """With --epochs=30 no clusters are due yet at step 4 in the second epoch; with two epochs they are due before."""
+    monkeypatch.setattr(trainer, "MAX_STEPS_PER_LOOP", 1)
+    config = dataclasses.replace(four_epochs, **DEEP_CLUSTER | {"classifier_epochs": 1, "lr_schedule": "constant"})
+    with pytest.raises(Preempted, match="at step 4;"):
+        stop = lambda state: signal.SIGINT if state.global_step >= 4 else 0  # noqa: E731
+        train(dataclasses.replace(config, epochs=30), tmp_path, poll_signal=stop)
+    state = train(dataclasses.replace(config, epochs=2), tmp_path)
+    assert state.step == 5
+    (centroids,) = [each for each in state.weights if each.shape == (5, config.latent_dim)]
+    assert centroids.any()

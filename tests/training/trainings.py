@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from cae.data import datasets, noise, pipeline
 from cae.data.splits import ArraySplit
-from cae.training import metric_writer, train_step, trainer
-from cae.training.objectives import get_objective
+from cae.training import metric_writer, phases, train_step, trainer
+from cae.training.phases import get_objectives
 from cae.training.train_state import TrainState, num_train_steps
 
 IMAGE_SHAPE = (16, 16, 1)
@@ -82,22 +82,22 @@ class StateCache:
             self._train_data[key] = dataset, cached
         return self._train_data[key][1]
 
-    def state(self, strategy, config, total_steps=10, index=0):
+    def state(self, strategy, config, total_steps=10, index=0, restart_step=None):
         """Returns `TrainState.create(...)`; the same variables again for the same configuration and index."""
-        key = self._key(strategy, config, total_steps, index)
+        key = self._key(strategy, config, (total_steps, restart_step), index)
         if key in self._states:
             cached = self._states[key]
             for variable, value in zip(variables(cached.state), cached.initial, strict=True):
                 variable.assign(value)
             return cached.state
-        state = TrainState.create(strategy, config, IMAGE_SHAPE, total_steps)
+        state = TrainState.create(strategy, config, IMAGE_SHAPE, total_steps, restart_step=restart_step)
         self._states[key] = _CachedState(state, [each.numpy() for each in variables(state)], {})
         return state
 
     def make_train_steps(self, strategy, state, objective, global_batch_size):
         """Returns `train_step.make_train_steps(...)`, traced once."""
         (functions,) = [each.functions for each in self._states.values() if each.state is state]
-        key = ("train", global_batch_size)
+        key = ("train", type(objective), global_batch_size)
         if key not in functions:
             functions[key] = train_step.make_train_steps(strategy, state, objective, global_batch_size)
         return functions[key]
@@ -105,25 +105,26 @@ class StateCache:
     def make_evaluate(self, strategy, model, objective):
         """Returns `train_step.make_evaluate(...)`, traced once."""
         (functions,) = [each.functions for each in self._states.values() if each.state.model is model]
-        if "evaluate" not in functions:
-            functions["evaluate"] = train_step.make_evaluate(strategy, model, objective)
-        return functions["evaluate"]
+        key = ("evaluate", type(objective))
+        if key not in functions:
+            functions[key] = train_step.make_evaluate(strategy, model, objective)
+        return functions[key]
 
     @staticmethod
-    def _key(strategy, config, total_steps, index):
+    def _key(strategy, config, schedule_steps, index):
         defaults = {field.name: field.default for field in dataclasses.fields(config)}
         has_schedule = config.lr_schedule != "constant"
         ignored = {name: defaults[name] for name in _FIELDS_OUTSIDE_OF_GRAPHS if name != "epochs" or not has_schedule}
         graph_config = dataclasses.replace(config, **ignored)
         # A schedule is a function of the number of steps.
-        return (strategy.num_replicas_in_sync, graph_config, total_steps if has_schedule else None, index)
+        return (strategy.num_replicas_in_sync, graph_config, schedule_steps if has_schedule else None, index)
 
     @contextlib.contextmanager
     def patch_trainer(self):
         """A context in which `Trainer` takes its graph functions from here."""
         with (
-            mock.patch.object(trainer, "make_train_steps", self.make_train_steps),
-            mock.patch.object(trainer, "make_evaluate", self.make_evaluate),
+            mock.patch.object(phases, "make_train_steps", self.make_train_steps),
+            mock.patch.object(phases, "make_evaluate", self.make_evaluate),
         ):
             yield
 
@@ -160,19 +161,21 @@ def train(
     train_data = state_cache.train_data(dataset, config) if state_cache else make_train_data(dataset, config)
     if train_batches:
         train_data = dataclasses.replace(train_data, train=train_batches)
-    total_steps = num_train_steps(config, train_data)
+    total_steps, objectives = num_train_steps(config, train_data), get_objectives(config)
+    restart_step = train_data.num_steps(max(objectives) - 1)
     run_config = {"config": dataclasses.asdict(config), "dataset": {"warning": None}}
     workdir.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
         if state_cache:
-            state = state_cache.state(strategy, config, total_steps)
+            state = state_cache.state(strategy, config, total_steps, restart_step=restart_step)
             stack.enter_context(state_cache.patch_trainer())
         else:
-            state = TrainState.create(strategy, config, dataset.image_shape, total_steps)
+            state = TrainState.create(strategy, config, dataset.image_shape, total_steps, restart_step=restart_step)
         if not image_summaries:
             stack.enter_context(mock.patch.object(metric_writer, "image_summaries", lambda *_: {}))
-        objective = get_objective(config)
-        trainer.Trainer(strategy, state, objective, train_data, workdir, run_config, lambda: poll_signal(state)).train()
+        trainer.Trainer(
+            strategy, state, objectives, train_data, workdir, run_config, lambda: poll_signal(state)
+        ).train()
     return FinalState.of(state)
 
 
