@@ -34,7 +34,10 @@ def main() -> int:
     runtime.import_tensorflow()
     run = run_lib.Run.load(workdir)
     comparison_runs = {name: run_lib.Run.load(folder) for name, folder in comparison_folders.items()}
-    dataset = run.open_dataset(**task_flags.dataset_location(values))
+    location = task_flags.dataset_location(values)
+    dataset = run.open_dataset(**location)
+    if values.test_dataset:
+        dataset = run.replace_test_split(dataset, values.test_dataset, **location)
     for line in dataset.truncation_warnings():
         cli.print_line(line)
 

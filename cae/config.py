@@ -31,7 +31,8 @@ class Config:
     dataset: str = field(
         "mnist",
         "A TFDS image data set by its name, 'digits' (bundled with scikit-learn), 'lines' (synthetic), 'folder:PATH' of"
-        " images, or 'records:PATH' written by cae.write_records.",
+        " images, or 'records:PATH' written by cae.write_records; with --crop_size 'pairs:NOISY,CLEAN', two folders of"
+        " pictures that belong together by name, or 'takes:FIRST,SECOND', two noisy takes of the same.",
     )
     fallback_dataset: str | None = field(None, "Used, with a warning, where --dataset is not available.")
     data_dir: str | None = field(None, "Where TFDS keeps prepared data sets; default: its own folder.")
@@ -50,6 +51,14 @@ class Config:
         None, "Height and width in pixels; default: the data set's own, 28 for a folder.", lower_bound=1
     )
     channels: int | None = field(None, "1 for grayscale, 3 for color; default: the data set's own, 1 for a folder.")
+    crop_size: int | None = field(
+        None,
+        "Train on random crops of this side out of pictures of any sizes, at full resolution; validation and test are"
+        " whole pictures.",
+        lower_bound=1,
+    )
+    augment: bool = field(False, "Flip crops and turn them by quarters at random.")
+    crops_per_image: int = field(16, "Number of crops of each picture in an epoch.", lower_bound=1)
     normal_classes: str | None = field(
         None, "Comma-separated classes to train on, or all but some by a minus before each; the others are outliers."
     )
@@ -78,6 +87,12 @@ class Config:
         None, "An additional loss term: acai, adversarially constrained interpolation.", choices=("acai",)
     )
     regularizer_weight: float = field(0.125, "Weight of the regularizer in the loss.", lower_bound=0)
+    objective: str | None = field(
+        None,
+        "What is minimized instead of the reconstruction loss: noise2void, that of blind spots in noisy images, without"
+        " clean ones.",
+        choices=("noise2void",),
+    )
     optimizer: str = field(
         "adam", "Muon reduces the loss more per step, and a step takes longer.", choices=("adam", "muon")
     )
@@ -121,8 +136,12 @@ class Config:
                 raise UserError(f"--{each.name}={value} must be at least {lower_bound}")
         if self.channels not in (None, 1, 3):
             raise UserError(f"--channels={self.channels} must be 1 (grayscale) or 3 (color)")
+        self._check_crops()
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning_rate={self.learning_rate} must lie between 0 and 1")
+        if self.objective and (self.regularizer or self.model == "vae"):
+            other = f"--regularizer={self.regularizer}" if self.regularizer else "--model=vae"
+            raise UserError(f"--objective={self.objective} does not go with {other}, which has an objective of its own")
         if self.regularizer is None and self.regularizer_weight != Config.regularizer_weight:
             raise UserError(f"--regularizer_weight={self.regularizer_weight} needs --regularizer=acai")
         if self.seed >= 2**31:
@@ -131,6 +150,24 @@ class Config:
             raise UserError(f"--logical_cpus={self.logical_cpus} needs --distribution_strategy=mirrored")
         check_divisible(self.batch_size, self.logical_cpus)
         parse_num_clusters(self.num_clusters)
+
+    def _check_crops(self) -> None:
+        kind = self.dataset.partition(":")[0]
+        is_paired = kind in ("pairs", "takes")
+        if self.crop_size is None:
+            for name, is_set in (
+                ("augment", self.augment),
+                ("crops_per_image", self.crops_per_image != Config.crops_per_image),
+                ("dataset", is_paired),
+            ):
+                if is_set:
+                    raise UserError(f"--{name}={getattr(self, name)} needs --crop_size, such as --crop_size=64")
+            return
+        for name in ("image_size", "normal_classes"):
+            if (value := getattr(self, name)) is not None:
+                raise UserError(f"--{name}={value} does not go with --crop_size: pictures are used whole and unlabeled")
+        if is_paired and self.noise:
+            raise UserError(f"--noise={self.noise} does not go with --dataset={kind}: pairs have noise of their own")
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "Config":

@@ -30,7 +30,9 @@ _PILLOW_MODES = ("L", "RGB", "F")
 """Pillow images whose pixels are brightnesses; those of a palette, for example, are not."""
 
 
-def as_batch(images: Any, image_shape: tuple[int, int, int], free_sides: bool = False) -> tuple[np.ndarray, bool]:
+def as_batch(
+    images: Any, image_shape: tuple[int, int, int], free_sides: bool = False, any_range: bool = False
+) -> tuple[np.ndarray, bool]:
     """Checks images that a user gives.
 
     Args:
@@ -38,6 +40,7 @@ def as_batch(images: Any, image_shape: tuple[int, int, int], free_sides: bool = 
         width, channels]; gray ones may have no axis of channels. Anything that `numpy.asarray` takes.
       image_shape: Their (height, width, channels).
       free_sides: Whether height and width may be others.
+      any_range: Whether floats may be any finite numbers, as with noise that is not clipped.
 
     Returns:
       The images, [n, height, width, channels], floats clipped to 0..1; and whether it was one image without a batch
@@ -53,7 +56,7 @@ def as_batch(images: Any, image_shape: tuple[int, int, int], free_sides: bool = 
             " images.astype(numpy.uint8), or divide images by the value of white"
         )
     batch, is_single = _add_axes(values, image_shape, free_sides)
-    return _clip_rounding_errors(batch) if batch.dtype.kind == "f" and batch.size else batch, is_single
+    return _clip_rounding_errors(batch, any_range) if batch.dtype.kind == "f" and batch.size else batch, is_single
 
 
 def as_codes(codes: Any, latent_dim: int) -> tuple[np.ndarray, bool]:
@@ -109,11 +112,13 @@ def _add_axes(values: np.ndarray, image_shape: tuple[int, int, int], free_sides:
     raise ValueError(f"images must have the shape {expected}, not {values.shape}")
 
 
-def _clip_rounding_errors(images: np.ndarray) -> np.ndarray:
-    """Returns floats in 0..1; raises `ValueError` where they are further outside."""
+def _clip_rounding_errors(images: np.ndarray, any_range: bool) -> np.ndarray:
+    """Returns floats in 0..1, or of any range; raises `ValueError` where they are further outside or not finite."""
     low, high = float(images.min()), float(images.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"images contain {'NaN' if math.isnan(low) else 'infinity'}; floats must be in 0..1")
+    if any_range:
+        return images
     if max(-low, high - 1) > 1.001 * MAX_ROUNDING_ERROR:  # Of float32, which rounds the limit itself.
         raise ValueError(f"floats must be in 0..1, not in {low:.5g}..{high:.5g}")
     return images if low >= 0 and high <= 1 else images.clip(0, 1)
@@ -160,13 +165,13 @@ def predict_in_batches(
     return results
 
 
-def batch_slices(num_items: int, batch_size: int, description: str) -> Iterator[slice]:
+def batch_slices(num_items: int, batch_size: int, description: str, unit: str = "image") -> Iterator[slice]:
     """Yields the slices of batches of items; several batches that take a while show their progress."""
     slices = [slice(start, start + batch_size) for start in range(0, num_items, batch_size)]
     if len(slices) < 2:
         yield from slices
         return
-    with progress_bar(num_items, "image", description, PROGRESS_SECONDS) as bar:
+    with progress_bar(num_items, unit, description, PROGRESS_SECONDS) as bar:
         for each in slices:
             yield each
             bar.update(len(range(*each.indices(num_items))))

@@ -25,15 +25,17 @@ class ModelFunctions:
       model: The model.
       image_shape: The (height, width, channels) of the images that it was trained on.
       free_sides: Whether it denoises images of any height and width.
+      any_range: Whether floats may leave 0..1 in `denoise` and `encode`, as the images that it was trained on did.
     """
 
     model: keras.Model
     image_shape: tuple[int, int, int]
     free_sides: bool
+    any_range: bool = False
 
     def denoise(self, images: Any) -> np.ndarray:
         """Returns the model's outputs for images, in 0..1; U-Net and DnCNN take any height and width."""
-        batch, is_single = inference.as_batch(images, self.image_shape, self.free_sides)
+        batch, is_single = inference.as_batch(images, self.image_shape, self.free_sides, self.any_range)
         outputs = inference.predict_in_batches(self._denoise, batch, "denoising")
         return outputs[0] if is_single else outputs
 
@@ -43,7 +45,8 @@ class ModelFunctions:
 
     def encode(self, images: Any) -> np.ndarray:
         """Returns the latent vectors of images, [n, latent_dim]; raises `UserError` without latent vectors."""
-        encode, (batch, is_single) = self._encode, inference.as_batch(images, self.image_shape)
+        encode = self._encode
+        batch, is_single = inference.as_batch(images, self.image_shape, any_range=self.any_range)
         codes = inference.predict_in_batches(encode, batch, "encoding")
         return codes[0] if is_single else codes
 

@@ -19,6 +19,7 @@ from cae.io_utils import abbreviate
 from cae.model_functions import ModelFunctions
 from cae.outliers import detector as detectors
 from cae.outliers.calibration_classes import CalibrationClasses
+from cae.tiling import MAX_TILE_SIDE
 from cae.training import checkpoints
 from cae.workdir import check_same_images, load_run_config
 
@@ -89,8 +90,9 @@ class Run(ModelFunctions):
         best = next((epoch["epoch"] for epoch in epochs if epoch["step"] == self.step), "?")
         minutes = sum(epoch.get("epoch_seconds", epoch.get("seconds", 0.0)) for epoch in epochs) / 60
         config = {name: value for name, value in self.run_config["config"].items() if value is not None}
+        kind = "images" if self.config.crop_size is None else "crops"
         return {
-            "data set": f"{dataset['name']}, images {'x'.join(map(str, dataset['image_shape']))}",
+            "data set": f"{dataset['name']}, {kind} {'x'.join(map(str, dataset['image_shape']))}",
             "splits": "; ".join(f"{name} {s['images']:,} ({s['origin']})" for name, s in dataset["splits"].items()),
             "skipped files": abbreviate(dataset["skipped"]) or "none",
             "parameters": f"{self.model.count_params():,}",
@@ -115,10 +117,38 @@ class Run(ModelFunctions):
         check_same_images(self.run_config, dataset.info())
         return dataset
 
+    def replace_test_split(self, dataset: datasets.ImageDataset, name: str, **overrides: Any) -> datasets.ImageDataset:
+        """Returns a data set of pictures with the test pictures of another data set; raises `UserError` for others.
+
+        Args:
+          dataset: The run's data set.
+          name: That of another data set: all pictures of a folder, the official test split of one of TFDS.
+          **overrides: As for `open_dataset`.
+        """
+        config = dataclasses.replace(self.config, dataset=name, channels=self.image_shape[2], noise=None, **overrides)
+        test = datasets.open_test_pictures(config)
+        return dataclasses.replace(dataset, splits=dataset.splits | {"test": test})
+
     @property
     def free_sides(self) -> bool:
         """Whether the model denoises images of any height and width."""
         return models.get_model_spec(self.config.model).free_sides
+
+    def tile_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the height and width of the tiles in which an image of a (height, width) is denoised.
+
+        A model of crops takes a picture whole, or in large tiles. One of whole images has learned where their border
+        is: applied to a large page, it turned digits far from a border into clouds.
+        """
+        if self.config.crop_size is None:
+            return self.image_shape[:2]
+        height, width = (min(side, MAX_TILE_SIDE) for side in size)
+        return height, width
+
+    @property
+    def any_range(self) -> bool:
+        """Whether the model was trained on noise that is not clipped, and takes floats that leave 0..1."""
+        return self.noise is not None and not self.noise.clips
 
     @functools.cached_property
     def detector(self) -> detectors.Detector:

@@ -179,3 +179,10 @@ def test_progress_of_several_batches_is_shown_after_a_while():
     progress_bar.assert_called_once_with(5, "image", "denoising", inference.PROGRESS_SECONDS)
     updates = [call.args for call in progress_bar.return_value.__enter__.return_value.update.call_args_list]
     assert updates == [(2,), (2,), (1,)]
+
+
+def test_floats_of_any_range_are_taken_as_they_are_where_the_noise_was_not_clipped():
+    images = np.array([[-0.5, 1.5]], np.float32)
+    np.testing.assert_array_equal(as_batch(images, (1, 2, 1), any_range=True)[0].ravel(), [-0.5, 1.5])
+    with pytest.raises(ValueError, match="NaN"):
+        as_batch(images * np.nan, (1, 2, 1), any_range=True)

@@ -18,6 +18,8 @@ from cae.data.duplicates import remove_duplicates
 from cae.data.image_dataset import ImageDataset
 from cae.data.image_folder import open_image_folder
 from cae.data.lines import open_lines
+from cae.data.picture_folder import open_picture_folder
+from cae.data.picture_tfds import open_tfds_pictures
 from cae.data.records import open_records
 from cae.data.splits import SPLITS, ArraySplit, Images, Split
 from cae.data.tfds import DatasetUnavailableError, open_tfds
@@ -32,6 +34,8 @@ DATASETS: dict[str, Callable[[Config], ImageDataset]] = {
     "lines": open_lines,
     "folder:": open_image_folder,
     "records:": open_records,
+    "pairs:": open_picture_folder,
+    "takes:": open_picture_folder,
 }
 """What opens a data set by its name, up to a colon; other names are those of TFDS."""
 
@@ -58,10 +62,11 @@ def open_dataset(config: Config) -> ImageDataset:
 
 def check_dataset(dataset: ImageDataset, batch_size: int) -> None:
     """Raises `UserError` if a batch is larger than the train split, or if the images do not fit into memory."""
-    num_train = len(dataset.splits["train"])
+    num_train = len(dataset.splits["train"]) * (dataset.crops.per_image if dataset.crops else 1)
     if batch_size > num_train:
-        raise UserError(f"--batch_size={batch_size} is larger than the {num_train} training images")
-    needed, memory = dataset.num_images * int(np.prod(dataset.image_shape)), psutil.virtual_memory().total
+        kind = "training crops of an epoch; set --crops_per_image" if dataset.crops else "training images"
+        raise UserError(f"--batch_size={batch_size} is larger than the {num_train} {kind}")
+    needed, memory = dataset.num_bytes, psutil.virtual_memory().total
     if needed > memory / 2 and not dataset.folder:
         raise UserError(
             f"--dataset={dataset.name} at {dataset.image_shape} takes {needed / 2**30:.1f} GiB of"
@@ -73,16 +78,46 @@ def _open(config: Config) -> ImageDataset:
     if config.image_size is not None and config.image_size < MIN_IMAGE_SIZE:
         raise UserError(f"--image_size={config.image_size} must be at least {MIN_IMAGE_SIZE}, SSIM's window size")
     opener = get_opener(config.dataset) or open_tfds
+    if config.crop_size is not None:
+        dataset = _open_pictures(config)
+        return remove_duplicates(dataset) if config.remove_duplicates else dataset
     dataset = opener(config)
     if min(dataset.image_shape[:2]) < MIN_IMAGE_SIZE:
         raise UserError(f"--dataset={config.dataset} has images smaller than {MIN_IMAGE_SIZE}, SSIM's window size")
     is_streamed = dataset.folder is not None
-    streams = record_cache.should_stream(config, dataset.num_images, dataset.image_shape, default=is_streamed)
+    streams = record_cache.should_stream(config, dataset.num_bytes, default=is_streamed)
     if streams and not is_streamed:
         dataset = record_cache.convert(dataset, opener, config)
     elif is_streamed and not streams:
         dataset = dataset.in_memory()
     return remove_duplicates(dataset) if config.remove_duplicates else dataset
+
+
+def _open_pictures(config: Config) -> ImageDataset:
+    """Returns a data set of pictures of any sizes, for training on crops."""
+    if config.crop_size < MIN_IMAGE_SIZE:
+        raise UserError(f"--crop_size={config.crop_size} must be at least {MIN_IMAGE_SIZE}, SSIM's window size")
+    if config.dataset in DATASETS or config.dataset.startswith("records:"):
+        raise UserError(
+            f"--crop_size={config.crop_size} does not apply to --dataset={config.dataset}; it applies to folder:PATH,"
+            " pairs:NOISY,CLEAN, takes:FIRST,SECOND and the data sets of TFDS"
+        )
+    return open_picture_folder(config) if ":" in config.dataset else open_tfds_pictures(config)
+
+
+def open_test_pictures(config: Config) -> Split:
+    """Returns the pictures of a data set to evaluate on: all of a folder, or the test split of one of TFDS.
+
+    Raises:
+      UserError: As `open_dataset`, which divides a folder among the splits instead.
+    """
+    config = dataclasses.replace(config, crop_size=MIN_IMAGE_SIZE, remove_duplicates=False)
+    get_opener(config.dataset)
+    is_folder = ":" in config.dataset and not config.dataset.startswith("records:")
+    dataset = open_picture_folder(config, divided=False) if is_folder else _open_pictures(config)
+    for line in dataset.warnings():
+        print(line, flush=True)
+    return dataset.splits["test"]
 
 
 def get_opener(dataset: str) -> Callable[[Config], ImageDataset] | None:
@@ -93,7 +128,8 @@ def get_opener(dataset: str) -> Callable[[Config], ImageDataset] | None:
     """
     name, colon, path = dataset.partition(":")
     if f"{name}:" in DATASETS and not path:
-        raise UserError(f"--dataset={dataset} needs a path: --dataset={name}:PATH")
+        paths = {"pairs": "NOISY,CLEAN", "takes": "FIRST,SECOND"}.get(name, "PATH")
+        raise UserError(f"--dataset={dataset} needs a path: --dataset={name}:{paths}")
     return DATASETS.get(name + colon)
 
 

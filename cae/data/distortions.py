@@ -1,7 +1,7 @@
 """Distortions that keep what kind of thing an image shows: affine maps, mirroring, cropping, other colors.
 
 Each is a stateless function of images [batch, height, width, channels] in 0..1, levels [batch, 1, 1, 1] and a seed [2],
-as the corruptions of `noise.py` are. Which of them keep the kind depends on the data: a mirrored 2 is no digit.
+as those of `corruptions.py` are. Which of them keep the kind depends on the data: a mirrored 2 is no digit.
 """
 
 from etils import epy

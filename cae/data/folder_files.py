@@ -13,7 +13,7 @@ import numpy as np
 from cae.data.folder_layout import MASKS, Group, get_group
 from cae.data.image_files import EXTENSIONS, walk_files
 from cae.data.image_io import UnreadableImageError
-from cae.data.resizing import read_resized
+from cae.data.resizing import read_resized, read_unresized
 from cae.data.splits import CHUNK_SIZE
 from cae.errors import UserError
 from cae.io_utils import abbreviate
@@ -86,13 +86,14 @@ def _is_image(name: str) -> bool:
 
 
 class FileReader:
-    """Reads a folder's images in the shape of a model.
+    """Reads a folder's images in the shape of a model, or in their own height and width.
 
     Attributes:
       skipped: The names of the files that could not be read.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int]):
+    def __init__(self, path: Path, shape: tuple[int | None, int | None, int]):
+        """Creates the reader for images of a (height, width, channels); None for each image's own."""
         self.skipped: list[str] = []
         self._path, self._shape = path, shape
         self._counts, self._examples = collections.Counter(), collections.defaultdict(list)
@@ -128,6 +129,8 @@ class FileReader:
 
     def _read(self, name: str) -> tuple[np.ndarray, tuple[str, ...]] | None:
         try:
+            if None in self._shape:
+                return read_unresized(self._path / name, self._shape[2])
             return read_resized(self._path / name, self._shape)
         except UnreadableImageError:
             return None

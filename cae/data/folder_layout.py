@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cae.data.splits import SPLITS, consecutive_bounds, describe_splits, partition
+from cae.data.splits import PROPORTIONS, SPLITS, consecutive_bounds, describe_splits, partition
 from cae.errors import UserError
 from cae.io_utils import abbreviate, printable
 
@@ -142,7 +142,9 @@ def _describe_splits(layout: FolderLayout, places: set[str]) -> str:
     )
 
 
-def divide(option: str, layout: FolderLayout, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+def divide(
+    option: str, layout: FolderLayout, counts: Mapping[str, int], proportions: Mapping[str, int] = PROPORTIONS
+) -> dict[str, dict[str, Any]]:
     """Returns what records.json says of the splits of images that are ordered by what `locate` returns.
 
     Splits that a folder lacks are cut from train.
@@ -151,15 +153,17 @@ def divide(option: str, layout: FolderLayout, counts: Mapping[str, int]) -> dict
       option: The flag and value that name the folder, for the error.
       layout: The folder's layout.
       counts: Number of readable images in each place, at least one in train.
+      proportions: Of the splits that are cut, as `partition` takes them.
 
     Raises:
       UserError: There are too few images to be divided.
     """
     if not layout.folders:
-        return describe_splits(partition(option, counts["train"]), "files by hashed name")
+        cut = partition(option, counts["train"], proportions=proportions)
+        return describe_splits(cut, "files by hashed name")
     train = printable(layout.folders["train"])
     cut_names = [split for split in SPLITS if split == "train" or not counts.get(split)]
-    cut = partition(f"{option}/{train}", counts["train"], cut_names)
+    cut = partition(f"{option}/{train}", counts["train"], cut_names, proportions)
     own = consecutive_bounds({split: counts.get(split, 0) for split in SPLITS})
     infos = {
         split: {"images": stop - start, "origin": f"{printable(layout.folders.get(split, ''))}/", "start": start}

@@ -1,12 +1,14 @@
 """A data set of images with four splits, whatever it is read from."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cae.data.pictures import Crops
 from cae.data.splits import ArraySplit, Images, Split
 from cae.io_utils import abbreviate, printable
 
@@ -36,6 +38,7 @@ class ImageDataset:
       warning: Why this is another data set than was requested, if it is.
       excluded_classes: Takes a split's name, and returns images and labels of the classes that --normal_classes
         excludes; None without the flag.
+      crops: How training crops are cut out where the splits are a `PictureSplit`; `image_shape` is that of a crop.
       interpolation_metric: Measures interpolated images as `lines.evaluate_interpolation` does; None if the images
         between two images are unknown.
     """
@@ -52,6 +55,7 @@ class ImageDataset:
     outliers: Mapping[str, LoadOutliers] = dataclasses.field(default_factory=dict)
     warning: str | None = None
     excluded_classes: Callable[[str], Images] | None = None
+    crops: Crops | None = None
     interpolation_metric: Callable[[np.ndarray], dict[str, float | int | None]] | None = None
     _loaded: dict[str, Images] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -59,6 +63,11 @@ class ImageDataset:
     def num_images(self) -> int:
         """Number of images in all splits."""
         return sum(len(split) for split in self.splits.values())
+
+    @property
+    def num_bytes(self) -> int:
+        """What all images take in memory."""
+        return self.num_images * math.prod(self.image_shape)
 
     @property
     def folder(self) -> Path | None:

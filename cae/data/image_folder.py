@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def open_image_folder(config: Config) -> ImageDataset:
     used = sorted(group for group in survey.counts if layout.locate(group)[0] in SPLITS)
     count = sum(survey.counts[group] for group in used)
     write = functools.partial(_write_folder, path, layout, shape)
-    if record_cache.should_stream(config, count, shape):
+    if record_cache.should_stream(config, count * math.prod(shape)):
         key = [_READER_VERSION, [[*group, *layout.locate(group), str(survey.hashes[group])] for group in used]]
         dataset = as_dataset(config.dataset, record_cache.get_records(config, count, shape, key, write))
     else:

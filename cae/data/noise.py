@@ -1,4 +1,4 @@
-"""Corruptions of images, each a stateless function of the images, a level and a seed."""
+"""The names and the grammar of `--noise`: corruptions at levels, in sequence, and alternatives."""
 
 import dataclasses
 import re
@@ -6,137 +6,45 @@ from collections.abc import Callable
 
 from etils import epy
 
-from cae.data import distortions
+from cae.data import corruptions, distortions
 from cae.errors import UserError, unknown_choice_error
 
 # TensorFlow takes seconds to import, and `--noise` is parsed before it is needed.
 with epy.lazy_imports():
     import tensorflow as tf
 
-# (images [batch, height, width, channels] in 0..1, seed [2]) to images of the same shape and range.
+# (images [batch, height, width, channels], seed [2]) to images of the same shape.
 Corruption = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
-
-
-def gaussian(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Adds normal noise of mean 0 and standard deviation `level` to every value.
-
-    The noise of warm electronics, and the usual one of the denoising literature; 0.1 is usual for photographs, 0.4
-    (Keras' example) or 0.5 for MNIST.
-    """
-    return images + level * tf.random.stateless_normal(tf.shape(images), seed)
-
-
-def uniform(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Adds uniform noise from -`level` to `level` to every value: variance level^2 / 3.
-
-    The error of coarse quantization (Widrow 1956), of which `level` is half a step; 0.5 is usual for MNIST.
-    """
-    return images + level * tf.random.stateless_uniform(tf.shape(images), seed, -1.0, 1.0)
-
-
-def speckle(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Multiplies every value by a normal deviate of mean 1 and standard deviation `level`: black stays black.
-
-    The noise of radar and ultrasound, in its simplest form (Jain 1989, section 8.13); 0.5 is usual.
-    """
-    return images * (1.0 + level * tf.random.stateless_normal(tf.shape(images), seed))
-
-
-def poisson(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Counts photons, of which a white pixel gets 1 / `level` on average: mean x and variance level * x.
-
-    The shot noise of dim light (Hasinoff 2014, "Photon, Poisson noise"); 0.1, 10 photons, is usual for low light.
-    """
-    # A range of levels may contain 0, no noise; ten million photons are as good as no noise.
-    level = tf.maximum(level, 1e-7)
-    counts = tf.random.stateless_poisson(tf.shape(images), seed, tf.cast(images / level, tf.float64), tf.float64)
-    return tf.cast(counts, tf.float32) * level
-
-
-def salt_pepper(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Sets a fraction `level` of the pixels to black or white with equal probability, in all channels at once.
-
-    Impulse noise: dead and saturated pixels (Gonzalez and Woods 2018, section 5.2); 0.2 is usual, 0.5 hard.
-    """
-    values = tf.random.stateless_uniform(tf.shape(images[..., :1]), seed)
-    return tf.where(values < level / 2, 0.0, tf.where(values < level, 1.0, images))
-
-
-def masking(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Sets a fraction `level` of the pixels to black, in all channels at once: mean (1 - level) x.
-
-    The masking noise of the first denoising autoencoders (Vincent et al. 2008); 0.25 to 0.5 are usual.
-    """
-    return tf.where(tf.random.stateless_uniform(tf.shape(images[..., :1]), seed) < level, 0.0, images)
-
-
-def occlusion(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Sets a square at a uniformly random place to black; its side is `level` of the image's shorter side, rounded.
-
-    An object in front of the lens (cutout, DeVries and Taylor 2017); 0.3 is usual, 8 of MNIST's 28 pixels.
-    """
-    shape = tf.shape(images)
-    side = tf.round(level * tf.cast(tf.minimum(shape[1], shape[2]), tf.float32))
-    offsets = tf.random.stateless_uniform([2, shape[0], 1, 1, 1], seed)
-
-    def is_covered(axis: int) -> "tf.Tensor":
-        """Returns which rows (axis 0) or columns (axis 1) the square covers, [batch, height or width, 1, 1]."""
-        extent = tf.cast(shape[1 + axis], tf.float32)
-        first = tf.floor(offsets[axis] * (extent - side + 1.0))
-        positions = tf.range(extent)[None]
-        positions = positions[:, :, None, None] if axis == 0 else positions[:, None, :, None]
-        return (positions >= first) & (positions < first + side)
-
-    return tf.where(is_covered(0) & is_covered(1), 0.0, images)
-
-
-def blur(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Blurs with a Gaussian kernel of standard deviation `level`, in pixels; the seed has no effect.
-
-    A lens out of focus (Gonzalez and Woods 2018, section 5.5). Noise that is independent from pixel to pixel keeps 1 /
-    (4 pi level^2) of its variance. At the border the kernel is cut off and normalized. 1 is usual for MNIST.
-    """
-
-    def kernel(extent: "tf.Tensor") -> "tf.Tensor":
-        positions = tf.range(tf.cast(extent, tf.float32))
-        distances = (positions[:, None] - positions[None, :])[None] / tf.maximum(level[:, :, :, 0], 1e-3)
-        weights = tf.exp(-tf.square(distances) / 2.0)
-        return weights / tf.reduce_sum(weights, axis=2, keepdims=True)
-
-    blurred_columns = tf.einsum("bij,bjwc->biwc", kernel(tf.shape(images)[1]), images)
-    return tf.einsum("bij,bhjc->bhic", kernel(tf.shape(images)[2]), blurred_columns)
-
-
-def column_noise(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-    """Adds one normal deviate of mean 0 and standard deviation `level` to every column of an image.
-
-    The fixed pattern of sensors that read out by columns, and of line scanners (Gross et al. 1998, "Statistical model
-    of fixed pattern noise"); 0.2 is usual.
-    """
-    shape = tf.shape(images)
-    return images + level * tf.random.stateless_normal([shape[0], 1, shape[2], 1], seed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """A corruption `(images, level, seed) -> images` and the largest level that makes sense for it."""
+    """A corruption `(images, level, seed) -> images`.
+
+    Attributes:
+      apply: The function.
+      max_level: The largest level that makes sense for it.
+      clips: Whether its results are clipped to 0..1.
+    """
 
     apply: Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor"], "tf.Tensor"]
     max_level: float
+    clips: bool = True
 
 
-# The names in `--noise`. To add one, write a function of images in 0..1, levels [batch, 1, 1, 1] and a seed [2], whose
-# result is then clipped to 0..1; docs/extending.md has an example.
+# The names in `--noise`. To add one, write a function as those of `cae.data.corruptions`, whose result is then clipped
+# to 0..1; docs/extending.md has an example.
 NOISES: dict[str, Noise] = {
-    "gaussian": Noise(gaussian, max_level=10.0),
-    "uniform": Noise(uniform, max_level=10.0),
-    "speckle": Noise(speckle, max_level=10.0),
-    "poisson": Noise(poisson, max_level=10.0),
-    "salt_pepper": Noise(salt_pepper, max_level=1.0),
-    "masking": Noise(masking, max_level=1.0),
-    "occlusion": Noise(occlusion, max_level=1.0),
-    "blur": Noise(blur, max_level=100.0),
-    "column_noise": Noise(column_noise, max_level=10.0),
+    "gaussian": Noise(corruptions.gaussian, max_level=10.0),
+    "awgn": Noise(corruptions.awgn, max_level=2550.0, clips=False),
+    "uniform": Noise(corruptions.uniform, max_level=10.0),
+    "speckle": Noise(corruptions.speckle, max_level=10.0),
+    "poisson": Noise(corruptions.poisson, max_level=10.0),
+    "salt_pepper": Noise(corruptions.salt_pepper, max_level=1.0),
+    "masking": Noise(corruptions.masking, max_level=1.0),
+    "occlusion": Noise(corruptions.occlusion, max_level=1.0),
+    "blur": Noise(corruptions.blur, max_level=100.0),
+    "column_noise": Noise(corruptions.column_noise, max_level=10.0),
     "affine": Noise(distortions.affine, max_level=1.0),
     "flip": Noise(distortions.flip, max_level=1.0),
     "crop": Noise(distortions.crop, max_level=0.9),
@@ -153,10 +61,12 @@ class CorruptionStep:
     high: float
 
     def __call__(self, images: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-        """Returns corrupted images, of the shape [batch, height, width, channels] and range 0..1 of the input."""
+        """Returns corrupted images [batch, height, width, channels], in 0..1 unless the noise is not clipped."""
         level_seed, noise_seed = (tf.random.experimental.stateless_fold_in(seed, stream) for stream in range(2))
         levels = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], level_seed, self.low, self.high)
-        return tf.clip_by_value(NOISES[self.name].apply(images, levels, noise_seed), 0.0, 1.0)
+        noise = NOISES[self.name]
+        noisy = noise.apply(images, levels, noise_seed)
+        return tf.clip_by_value(noisy, 0.0, 1.0) if noise.clips else noisy
 
     def contains(self, other: "CorruptionStep") -> bool:
         """Returns whether this is the same noise at a range of levels that includes the other's."""
@@ -170,7 +80,7 @@ class OneOf:
     alternatives: tuple[tuple[CorruptionStep, ...], ...]
 
     def __call__(self, images: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
-        """Returns corrupted images, of the shape [batch, height, width, channels] and range 0..1 of the input."""
+        """Returns corrupted images [batch, height, width, channels], in 0..1 unless a last noise is not clipped."""
         count = len(self.alternatives)
         if count == 1:
             return _apply_all(self.alternatives[0], images, seed)
@@ -180,6 +90,11 @@ class OneOf:
         for index, (steps, steps_seed) in enumerate(zip(self.alternatives, seeds)):
             corrupted = tf.where(choice == index, _apply_all(steps, images, steps_seed), corrupted)
         return corrupted
+
+    @property
+    def clips(self) -> bool:
+        """Whether all results are in 0..1."""
+        return all(NOISES[steps[-1].name].clips for steps in self.alternatives)
 
     def contains(self, other: "OneOf") -> bool:
         """Returns whether everything that the other corruption does to an image may come from this one."""

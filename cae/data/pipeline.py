@@ -1,18 +1,23 @@
 """Batches of images; the batch of a step is a function of the seed and the step.
 
 Training batches are {image, input}, evaluation batches {image, input, label}: `image` is the target and `input` what
-the model sees, both float32 [batch, height, width, channels] in 0..1, equal without a corruption; `label` is int64
-[batch]. `one_hot_labels` makes labels one-hot.
+the model sees, both float32 [batch, height, width, channels], equal without a corruption or a pair, and in 0..1 unless
+noise is not clipped; `label` is int64 [batch]. `one_hot_labels` makes labels one-hot.
+
+Where a data set has `crops`, training batches are crops of pictures, and in evaluation each picture is a batch.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from cae.data.crops import make_center_gather, make_crop_sample
 from cae.data.image_dataset import ImageDataset
 from cae.data.noise import Corruption
+from cae.data.pictures import PictureSplit
 from cae.data.records import RecordSplit
 from cae.data.splits import ArraySplit, Split
 
@@ -25,10 +30,16 @@ TRAIN_EVAL_EXAMPLES = 1000
 MAX_SAMPLE_EXAMPLES = 100_000
 """Number of training images from which clusters are computed."""
 
-EVAL_BATCH_SIZE = 256
+EVAL_BATCH_SIZE, NUM_PREFETCHED = 256, 4
 
-Gather = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-"""Takes indices, int64 [batch], within a graph, and returns images, uint8, and labels, int64."""
+MAX_VALIDATION_SIDE, NUM_SUMMARY_EXAMPLES = 512, 8
+"""Of larger pictures the center is validated; and of how many pictures TensorBoard shows the center."""
+
+Gather = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+"""Takes indices, int64 [batch], within a graph, and returns images, uint8, and labels, int64; of pairs also inputs."""
+
+Sample = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
+"""Takes indices, int64 [batch], and a seed [2] within a graph; returns training images, uint8, and inputs of pairs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +53,7 @@ class TrainData:
       sample: Batches of at most `MAX_SAMPLE_EXAMPLES` clean training images, evenly spaced.
       num_images: Number of images in an epoch.
       batch_size: Number of images in a training batch.
+      examples: A batch of validation images of one size, where those of `validation` differ.
     """
 
     train: Callable[[int, int], tf.data.Dataset]
@@ -50,6 +62,7 @@ class TrainData:
     sample: tf.data.Dataset
     num_images: int
     batch_size: int
+    examples: tf.data.Dataset | None = None
 
     def num_steps(self, epochs: int) -> int:
         """Returns the number of steps in which every image occurs `epochs` times; the last batch may exceed that."""
@@ -58,14 +71,12 @@ class TrainData:
 
 def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int) -> TrainData:
     """Returns the batches of a data set's train and validation splits."""
+    if dataset.crops:
+        return _make_crop_data(dataset, corruption, batch_size, seed)
     train, validation = dataset.splits["train"], dataset.splits["validation"]
     gather, num_images, options = make_gather(train), len(train), (corruption, batch_size, seed)
-
-    def train_batches(first_step: int, last_step: int) -> tf.data.Dataset:
-        return training_batches(tf.data.Dataset.range(first_step, last_step), gather, num_images, *options)
-
     return TrainData(
-        train=train_batches,
+        train=_make_train_batches(lambda indices, seed: gather(indices)[:1], num_images, *options),
         validation=evaluation_batches(make_gather(validation), range(len(validation)), *options),
         train_eval=evaluation_batches(gather, range(min(TRAIN_EVAL_EXAMPLES, num_images)), *options),
         sample=evaluation_batches(
@@ -74,6 +85,30 @@ def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_
         num_images=num_images,
         batch_size=batch_size,
     )
+
+
+def _make_crop_data(dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int) -> TrainData:
+    """Returns the batches of a data set of pictures: crops to train on, and pictures to evaluate."""
+    train, validation, crops = dataset.splits["train"], dataset.splits["validation"], dataset.crops
+    num_images, indices = len(train) * crops.per_image, range(len(validation))
+
+    def evaluate(split: PictureSplit, indices: range, max_side: int, batch_size: int = 1) -> tf.data.Dataset:
+        return evaluation_batches(make_center_gather(split, max_side), indices, corruption, batch_size, seed)
+
+    return TrainData(
+        train=_make_train_batches(make_crop_sample(train, crops), num_images, corruption, batch_size, seed),
+        validation=evaluate(validation, indices, MAX_VALIDATION_SIDE),
+        train_eval=evaluate(train, indices[: len(train)], MAX_VALIDATION_SIDE),
+        sample=evaluate(train, range(len(train)), crops.size, EVAL_BATCH_SIZE),
+        num_images=num_images,
+        batch_size=batch_size,
+        examples=evaluate(validation, indices[:NUM_SUMMARY_EXAMPLES], crops.size, NUM_SUMMARY_EXAMPLES),
+    )
+
+
+def _make_train_batches(sample: Sample, *options: Any) -> Callable[[int, int], tf.data.Dataset]:
+    """Returns `TrainData.train`; the options are those of `training_batches`."""
+    return lambda first, last: training_batches(tf.data.Dataset.range(first, last), sample, *options)
 
 
 def make_eval_batches(
@@ -87,6 +122,9 @@ def make_eval_batches(
     """
 
     def batches(split: str, corruption: Corruption | None, indices: Sequence[int] | None = None) -> tf.data.Dataset:
+        if dataset.crops:
+            indices = range(len(dataset.splits[split])) if indices is None else indices
+            return evaluation_batches(make_center_gather(dataset.splits[split]), indices, corruption, 1, seed)
         images, labels = dataset.load(split)
         gather = make_gather(ArraySplit(len(images), split, lambda: [(images, labels)]))
         indices = range(len(images)) if indices is None else indices
@@ -116,7 +154,7 @@ def make_gather(split: Split) -> Gather:
 
 
 def training_batches(
-    steps: tf.data.Dataset, gather: Gather, num_images: int, corruption: Corruption | None, batch_size: int, seed: int
+    steps: tf.data.Dataset, sample: Sample, num_images: int, corruption: Corruption | None, batch_size: int, seed: int
 ) -> tf.data.Dataset:
     """Returns the batches of some steps, int64.
 
@@ -133,9 +171,9 @@ def training_batches(
         indices = tf.raw_ops.RandomIndexShuffle(
             index=positions % num_images, seed=shuffles, max_index=num_images - 1, rounds=4
         )
-        image = _scale(gather(indices)[0])
-        noise_seed = _fold_in(seed, _TRAINING_NOISE, step)
-        return {"image": image, "input": corruption(image, noise_seed) if corruption else image}
+        step_seed = _fold_in(seed, _TRAINING_NOISE, step)
+        image, *inputs = map(_scale, sample(indices, step_seed))
+        return {"image": image, "input": corruption(image, step_seed) if corruption else [image, *inputs][-1]}
 
     return _deterministic(steps.map(make_batch, tf.data.AUTOTUNE))
 
@@ -150,10 +188,12 @@ def evaluation_batches(
     """
 
     def make_batch(indices: tf.Tensor) -> dict[str, tf.Tensor]:
-        pixels, labels = gather(indices)
+        pixels, labels, *inputs = gather(indices)
         image = _scale(pixels)
-        corrupted = tf.map_fn(corrupt, (image, indices), fn_output_signature=tf.float32) if corruption else image
-        return {"image": image, "input": corrupted, "label": labels}
+        corrupted = _scale(inputs[0]) if inputs else image
+        if corruption:
+            corrupted = tf.map_fn(corrupt, (image, indices), fn_output_signature=tf.float32)
+        return {"image": image, "input": tf.ensure_shape(corrupted, image.shape), "label": labels}
 
     def corrupt(image_and_index: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         image, index = image_and_index
@@ -163,7 +203,9 @@ def evaluation_batches(
         dataset = tf.data.Dataset.range(indices.start, indices.stop, indices.step)
     else:
         dataset = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
-    return _deterministic(dataset.batch(batch_size).map(make_batch, tf.data.AUTOTUNE))
+    # Pictures may be large: the next one is read while one is evaluated.
+    num_parallel, num_prefetched = (1, 1) if batch_size == 1 else (tf.data.AUTOTUNE, NUM_PREFETCHED)
+    return _deterministic(dataset.batch(batch_size).map(make_batch, num_parallel), num_prefetched)
 
 
 def _scale(images: tf.Tensor) -> tf.Tensor:
@@ -175,9 +217,9 @@ def _fold_in(seed: int, stream: int, index: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream], tf.int64), index)
 
 
-def _deterministic(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _deterministic(dataset: tf.data.Dataset, num_prefetched: int = NUM_PREFETCHED) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
     # Replicas take slices of the same batch; there are no files to distribute.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return dataset.prefetch(4).with_options(options)
+    return dataset.prefetch(num_prefetched).with_options(options)

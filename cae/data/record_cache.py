@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,19 +35,18 @@ FOLDER = "cae_records"
 """The cache within TFDS's folder, unless --cache_dir names another."""
 
 
-def should_stream(config: Config, num_images: int, image_shape: tuple[int, int, int], default: bool = False) -> bool:
+def should_stream(config: Config, num_bytes: int, default: bool = False) -> bool:
     """Returns whether images are to be streamed from records.
 
     Args:
       config: The configuration.
-      num_images: Number of images of the data set.
-      image_shape: Their (height, width, channels).
+      num_bytes: What all images take.
       default: Whether --streaming=auto streams images that would take less than a quarter of the memory.
 
     Raises:
       UserError: --normal_classes is given, which selects images by their labels and needs all of them in memory.
     """
-    large = num_images * int(np.prod(image_shape)) > psutil.virtual_memory().total / 4
+    large = num_bytes > psutil.virtual_memory().total / 4
     streams = config.streaming == "always"
     if config.streaming == "auto":
         streams = large or (default and not config.normal_classes)
@@ -98,10 +97,10 @@ def get_records(
     Raises:
       UserError: The records are damaged or cannot be written.
     """
-    folder = _cache_path(config, image_shape, key)
+    folder = cache_path(config, image_shape, key)
     if not folder.exists():
         try:
-            _check_disk_space(config.dataset, max_images * int(np.prod(image_shape)), folder.parent)
+            check_disk_space(config.dataset, max_images * int(np.prod(image_shape)), folder.parent)
             line = f"writing the {max_images:,} images of {config.dataset} to {folder}, to stream them"
             print(printable(line), flush=True)
             run_in_subprocess(_create, folder, write, max_images)
@@ -110,14 +109,22 @@ def get_records(
     return Records(folder)
 
 
-def _cache_path(config: Config, image_shape: tuple[int, int, int], key: Any) -> Path:
+def cache_path(config: Config, image_shape: Sequence[int | str], key: Any) -> Path:
+    """Returns where the converted images of a data set are cached.
+
+    Args:
+      config: The configuration that names data set and cache.
+      image_shape: Their (height, width, channels), or what else the folder's name starts with.
+      key: What tells this content of the data set from another; any JSON value.
+    """
     cache_dir = config.cache_dir or Path(config.data_dir or tfds.core.constants.DATA_DIR) / FOLDER
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", config.dataset)[-64:]
     digest = hashlib.sha256(json.dumps([records.VERSION, config.dataset, image_shape, key]).encode()).hexdigest()[:16]
     return Path(cache_dir).expanduser() / name / f"{'x'.join(map(str, image_shape))}-{digest}"
 
 
-def _check_disk_space(dataset: str, needed: int, parent: Path) -> None:
+def check_disk_space(dataset: str, needed: int, parent: Path) -> None:
+    """Raises `UserError` where a folder, which need not exist, lacks room for so many bytes."""
     existing = next(each for each in [parent, *parent.parents] if each.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:

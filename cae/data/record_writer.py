@@ -140,7 +140,7 @@ def create(
     partial = folder.with_name(folder.name + _PARTIAL)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _acquire_lock(folder):
+        with acquire_lock(folder):
             if folder.exists():
                 return False
             shutil.rmtree(partial, ignore_errors=True)  # Of a process that was killed.
@@ -177,8 +177,8 @@ def _lock(folder: Path) -> filelock.FileLock:
     return filelock.FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
-def _acquire_lock(folder: Path) -> filelock.AcquireReturnProxy:
-    """Returns a context in which no other process writes the folder."""
+def acquire_lock(folder: Path) -> filelock.AcquireReturnProxy:
+    """Returns a context in which no other process writes a folder, whose parent exists."""
     lock = _lock(folder)
     try:
         return lock.acquire(timeout=0)

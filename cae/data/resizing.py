@@ -8,6 +8,9 @@ from PIL import Image
 from cae.data.arrays import border_pixels
 from cae.data.image_io import read_image
 
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's modes of gray and color images by the number of channels."""
+
 
 def resize_with_pad(image: Image.Image, height: int, width: int, channels: int) -> np.ndarray:
     """Resizes an image without changing its aspect ratio, and pads it with the median of its border.
@@ -21,7 +24,7 @@ def resize_with_pad(image: Image.Image, height: int, width: int, channels: int) 
     Returns:
       The image, uint8 [height, width, channels].
     """
-    image = image.convert("L" if channels == 1 else "RGB")
+    image = image.convert(MODES[channels])
     if image.size != (width, height):
         values = np.asarray(image).reshape(image.height, image.width, channels)
         color = tuple(np.median(border_pixels(values), axis=0).astype(int).tolist())
@@ -75,6 +78,19 @@ def read_resized(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, t
     """
     decoded = read_image(path)
     return resize_with_pad(decoded.to_pil(), *shape), decoded.warnings
+
+
+def read_unresized(path: Path, channels: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Reads an image file of any kind in its own size; as `read_resized` otherwise.
+
+    Returns:
+      The image, uint8 [height, width, channels], and warnings, one of which says that values of more than 8 bits were
+      rounded.
+    """
+    decoded = read_image(path)
+    image = np.asarray(decoded.to_pil().convert(MODES[channels]), np.uint8)
+    rounded = ("more than 8 bits: rounded to 8 for training",) if decoded.channels.dtype.itemsize > 1 else ()
+    return image.reshape(*image.shape[:2], channels), (*decoded.warnings, *rounded)
 
 
 def border_background(images: np.ndarray) -> float:

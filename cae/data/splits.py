@@ -24,7 +24,9 @@ SPLITS = {
 }
 
 # MNIST's sizes: 50,000 / 5,000 / 5,000 / 10,000. Other data sets are divided in proportion.
-_PROPORTIONS = {"train": 10, "validation": 1, "calibration": 1, "test": 2}
+PROPORTIONS = {"train": 10, "validation": 1, "calibration": 1, "test": 2}
+PICTURE_PROPORTIONS = {"train": 17, "validation": 1, "calibration": 1, "test": 1}
+"""Of pictures that crops are cut out of: one is thousands of small images, so that few are enough to choose by."""
 
 
 def chunk_slices(total: int) -> Iterator[slice]:
@@ -119,13 +121,16 @@ def make_array_splits(option: str, images: np.ndarray, labels: np.ndarray, origi
     }
 
 
-def partition(option: str, total: int, names: Sequence[str] = tuple(SPLITS)) -> dict[str, tuple[int, int]]:
+def partition(
+    option: str, total: int, names: Sequence[str] = tuple(SPLITS), proportions: Mapping[str, int] = PROPORTIONS
+) -> dict[str, tuple[int, int]]:
     """Divides images into consecutive splits in fixed proportions.
 
     Args:
       option: The flag and value that name the images, for the error.
       total: Number of images.
       names: Names of the splits.
+      proportions: By name; `PICTURE_PROPORTIONS` may give a split more than its share, one picture.
 
     Returns:
       The (start, stop) of each split by name; what is left over by rounding is in the first.
@@ -133,10 +138,11 @@ def partition(option: str, total: int, names: Sequence[str] = tuple(SPLITS)) -> 
     Raises:
       UserError: There are too few images for one in each split.
     """
-    minimum = sum(_PROPORTIONS[name] for name in names)
+    shares = sum(proportions[name] for name in names)
+    minimum = len(names) if proportions is PICTURE_PROPORTIONS else shares
     if total < minimum:
         raise UserError(f"{option} has {total} images; {minimum} are needed for {', '.join(names)}")
-    sizes = [total * _PROPORTIONS[name] // minimum for name in names]
+    sizes = [max(1, total * proportions[name] // shares) for name in names]
     sizes[0] += total - sum(sizes)
     return consecutive_bounds(dict(zip(names, sizes)))
 

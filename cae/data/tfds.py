@@ -4,7 +4,8 @@ import contextlib
 import functools
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import requests
@@ -16,13 +17,13 @@ from cae.data.arrays import to_pil
 from cae.data.image_dataset import ImageDataset
 from cae.data.pixel_range import MAX_INSPECTED_IMAGES, find_pixel_max
 from cae.data.resizing import resize_with_pad
-from cae.data.splits import CHUNK_SIZE, SPLITS, ArraySplit, Images, partition
+from cae.data.splits import CHUNK_SIZE, PROPORTIONS, SPLITS, ArraySplit, Images, partition
 from cae.errors import UserError, unknown_choice_error
 
 HOST_TIMEOUT_SECONDS = 6.0
 """Time that a data set's hosts have to respond; TFDS itself retries for minutes."""
 
-OTHER_NAMES = ("digits", "lines", "folder:PATH", "records:PATH")
+OTHER_NAMES = ("digits", "lines", "folder:PATH", "records:PATH", "pairs:NOISY,CLEAN", "takes:FIRST,SECOND")
 
 
 class DatasetUnavailableError(UserError):
@@ -37,7 +38,7 @@ def open_tfds(config: Config) -> ImageDataset:
       DatasetUnavailableError: It is not downloaded and cannot be.
     """
     builder = get_builder(config.dataset, config.data_dir)
-    image_key, (height, width, channels) = _image_feature(builder)
+    image_key, (height, width, channels) = image_feature(builder)
     size = config.image_size
     if size is None and None in (height, width):
         raise UserError(f"--dataset={config.dataset} has images of many sizes: set --image_size")
@@ -49,7 +50,6 @@ def open_tfds(config: Config) -> ImageDataset:
         origin = f"{official}[{start}:{stop}]"
         read = functools.partial(read_chunks, builder, origin, shape, pixel_max)
         splits[name] = ArraySplit(stop - start, origin, read)
-    files = {name: [info.num_bytes, *info.shard_lengths] for name, info in builder.info.splits.items()}
     return ImageDataset(
         name=config.dataset,
         image_shape=shape,
@@ -57,11 +57,19 @@ def open_tfds(config: Config) -> ImageDataset:
         splits=splits,
         notes=notes,
         pixel_max=pixel_max,
-        version={"name": builder.info.full_name, "splits": files},
+        version=get_version(builder),
     )
 
 
-def partition_official_splits(dataset: str, sizes: dict[str, int]) -> dict[str, tuple[str, int, int]]:
+def get_version(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """Returns what tells the content of a prepared data set from another; a JSON value."""
+    files = {name: [info.num_bytes, *info.shard_lengths] for name, info in builder.info.splits.items()}
+    return {"name": builder.info.full_name, "splits": files}
+
+
+def partition_official_splits(
+    dataset: str, sizes: dict[str, int], proportions: Mapping[str, int] = PROPORTIONS
+) -> dict[str, tuple[str, int, int]]:
     """Returns which official split each split of `SPLITS` is taken from, and its (start, stop) there.
 
     The official test split, or else the validation split, is the test split; without either, train is divided in four.
@@ -69,6 +77,7 @@ def partition_official_splits(dataset: str, sizes: dict[str, int]) -> dict[str, 
     Args:
       dataset: The data set's name.
       sizes: Number of images of the official splits by name.
+      proportions: Of the splits that are cut, as `partition` takes them.
 
     Raises:
       UserError: There is no official train split, or it has too few images.
@@ -77,7 +86,7 @@ def partition_official_splits(dataset: str, sizes: dict[str, int]) -> dict[str, 
         raise UserError(f"--dataset={dataset} has no split 'train' in its prepared copy, only {', '.join(sizes)}")
     test = next((name for name in ("test", "validation") if sizes.get(name)), None)
     names = [name for name in SPLITS if name != "test" or not test]
-    bounds = partition(f"--dataset={dataset}", sizes["train"], names)
+    bounds = partition(f"--dataset={dataset}", sizes["train"], names, proportions)
     splits = {name: ("train", start, stop) for name, (start, stop) in bounds.items()}
     return splits | ({"test": (test, 0, sizes[test])} if test else {})
 
@@ -143,7 +152,7 @@ def _are_reachable(urls: Iterable[str]) -> bool:
 
 def read_split(builder: tfds.core.DatasetBuilder, split: str, shape: tuple[int, int, int]) -> Images:
     """Returns all images and labels of a split; see `read_chunks`."""
-    pixel_max, _ = find_pixel_max(builder, _image_feature(builder)[0])
+    pixel_max, _ = find_pixel_max(builder, image_feature(builder)[0])
     images, labels = zip(*read_chunks(builder, split, shape, pixel_max))
     return np.concatenate(images), np.concatenate(labels)
 
@@ -167,7 +176,7 @@ def read_chunks(
       UserError: A pixel has a larger value.
     """
     runtime.import_tensorflow()
-    image_key, own_shape = _image_feature(builder)
+    image_key, own_shape = image_feature(builder)
     label_key, _ = _label_feature(builder)
     # By default, TFDS caches what it has read in memory.
     examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
@@ -175,22 +184,28 @@ def read_chunks(
     batches = examples.batch(CHUNK_SIZE if own_shape == shape else 1).prefetch(2)
     for batch in batches.as_numpy_iterator():
         images = batch[image_key]
-        if images.max(initial=0) > pixel_max:
-            raise UserError(
-                f"--dataset={builder.name} has the value {images.max()} in {split}, and only 0 and 1 in its first"
-                f" {MAX_INSPECTED_IMAGES:,} images; such a data set is not supported"
-            )
+        check_range(builder, split, images, pixel_max)
         images = images * np.uint8(255 // pixel_max)
         if own_shape != shape:
             images = resize_with_pad(to_pil(images[0]), *shape)[None]
         yield images, (batch[label_key] if label_key else np.zeros(len(images))).astype(np.int64)
 
 
+def check_range(builder: tfds.core.DatasetBuilder, split: str, images: np.ndarray, pixel_max: int) -> None:
+    """Raises `UserError` where a pixel of a split's images has a larger value than `find_pixel_max` found."""
+    if images.max(initial=0) > pixel_max:
+        raise UserError(
+            f"--dataset={builder.name} has the value {images.max()} in {split}, and only 0 and 1 in its first"
+            f" {MAX_INSPECTED_IMAGES:,} images; such a data set is not supported"
+        )
+
+
 # --- Features ---------------------------------------------------------------------------------------------------------
 
 
-def _image_feature(builder: tfds.core.DatasetBuilder) -> tuple[str, tuple[int | None, ...]]:
-    for key, feature in builder.info.features.items():
+def image_feature(builder: tfds.core.DatasetBuilder) -> tuple[str, tuple[int | None, ...]]:
+    """Returns the key and the shape of the images: 'hr' of those that have a low and a high resolution."""
+    for key, feature in sorted(builder.info.features.items(), key=lambda item: item[0] != "hr"):
         if isinstance(feature, tfds.features.Image) and feature.np_dtype == np.uint8 and feature.shape[-1] in (1, 3):
             return key, feature.shape
     raise UserError(f"--dataset={builder.name} has no 8-bit images with 1 or 3 channels")

@@ -92,7 +92,7 @@ def _inspection_controls(demo: Demo) -> list[gr.components.Component]:
     limits = inspection.alpha_range(demo.detector) if demo.detector else None
     low, high = limits or (0, 1)
     with gr.Row():
-        noises = [*NOISES] if name in NOISES else [name, *NOISES]
+        noises = list(dict.fromkeys([name, *(each for each, noise in NOISES.items() if noise.clips)]))
         noise = gr.Dropdown(noises, value=name, label="Noise", elem_id="noise", min_width=140)
         seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=100)
     level = gr.Slider(

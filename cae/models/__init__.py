@@ -100,6 +100,15 @@ def get_model_spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
+def check_crops(config: Config) -> None:
+    """Raises `UserError` for an unknown model, or for one of a fixed size where pictures have many."""
+    if not get_model_spec(config.model).free_sides and config.crop_size is not None:
+        able = " or ".join(name for name, spec in MODELS.items() if spec.free_sides)
+        raise UserError(
+            f"--crop_size={config.crop_size} needs a model for images of any size, --model={able}, not {config.model}"
+        )
+
+
 def check_model_flags(name: str, explicit: Mapping[str, Any]) -> None:
     """Raises `UserError` for an unknown model, or for a flag that does not apply to it.
 

@@ -106,7 +106,7 @@ def make_predictor(
     """Returns the predictor of a name in `PREDICTORS`, as the flags configure it."""
     folder, num_examples = run.workdir / "report" / "predictions", values.num_examples
     if name == "denoise":
-        return denoising.DenoisePredictor(run, folder, num_examples)
+        return denoising.DenoisePredictor(run, folder, num_examples, values.self_ensemble)
     if name == "reconstruct":
         make_section = functools.partial(latents.reconstruct, run=run, num_examples=num_examples)
         return latents.SectionPredictor(run, make_section, min_images=1)

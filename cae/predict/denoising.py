@@ -12,9 +12,10 @@ from etils import epy
 from skimage.restoration import estimate_sigma
 
 from cae.data.image_io import DecodedImage
+from cae.data.symmetries import self_ensemble
 from cae.predict.predictor import Predictor
 from cae.predict.preprocess import Preprocessed
-from cae.predict.tiling import PredictFn, num_tiles, tiled_predict
+from cae.tiling import PredictFn, num_tiles, tiled_predict
 
 if TYPE_CHECKING:
     from cae.run import Run
@@ -31,14 +32,13 @@ COLUMNS = ("width", "height", "format", "mode", "tiles", "noise_before", "noise_
 
 
 def denoise(
-    predict_fn: PredictFn, image_shape: tuple[int, int, int], original: DecodedImage
+    predict_fn: PredictFn, tile_shape: tuple[int, int, int], original: DecodedImage
 ) -> tuple[DecodedImage, dict[str, object]]:
     """Denoises an image, all channels together where the model has as many, and else one by one.
 
     Args:
       predict_fn: The model, such as `Run.denoise`.
-      image_shape: Height, width and channels of the images that it was trained on. A convolutional model would take
-        larger images whole, but it has learned where the border is: digits far from one came out as clouds.
+      tile_shape: Height, width and channels of the tiles that it takes, see `Run.tile_size`.
       original: The image.
 
     Returns:
@@ -46,7 +46,7 @@ def denoise(
       deviation of the noise before and after, where 1 is white, from the finest wavelet coefficients (Donoho and
       Johnstone 1994); the root mean square of the difference between both images; the warnings of the file.
     """
-    tile_size, num_channels = image_shape[:2], image_shape[2]
+    tile_size, num_channels = tile_shape[:2], tile_shape[2]
     count = original.channels.shape[2]
     groups = [range(count)] if count == num_channels else [[channel] for channel in range(count)]
     channels, before, after, squares = np.empty_like(original.channels), [], [], []
@@ -87,15 +87,16 @@ def _estimate_noise(image: np.ndarray) -> float:
 class DenoisePredictor(Predictor):
     """Writes denoised images to the folder denoised, in their original format and mode, and denoised.csv beside it."""
 
-    def __init__(self, run: Run, folder: Path, num_examples: int):
-        self._run = run
+    def __init__(self, run: Run, folder: Path, num_examples: int, ensemble: bool = False):
+        self._run, self._predict_fn = run, self_ensemble(run.denoise) if ensemble else run.denoise
         self._folder, self._num_examples = folder / "denoised", num_examples
         self.writer = writers.PredictionWriter(folder / "denoised.csv", COLUMNS)
         self._examples: list[tuple[str, np.ndarray, np.ndarray]] = []
 
     def predict(self, name: str, decoded: DecodedImage, preprocessed: Preprocessed | None) -> None:
         """Denoises an image and writes it."""
-        denoised, row = denoise(self._run.denoise, self._run.image_shape, decoded)
+        tile_shape = (*self._run.tile_size(decoded.size), self._run.image_shape[2])
+        denoised, row = denoise(self._predict_fn, tile_shape, decoded)
         decoded.save(self._folder / name, denoised.channels)
         rounded = {column: round(value, 4) if isinstance(value, float) else value for column, value in row.items()}
         self.writer.add(name, **rounded)

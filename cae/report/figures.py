@@ -168,6 +168,7 @@ def _image_axes(
 
 
 def _show_image(axis: Axes, image: np.ndarray) -> None:
+    image = image.clip(0, 1)  # Noise may have left the range, of which matplotlib warns.
     axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
 
 

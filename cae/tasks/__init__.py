@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from etils import epy
 
 from cae import models
+from cae.config import Config
 from cae.data import noise
 from cae.errors import UserError, unknown_choice_error
 
@@ -43,6 +44,13 @@ CLEAN = "none"
 DEFAULT_NOISE = "gaussian:0.5"
 """What a model that was trained on clean images is evaluated on first."""
 
+PAIRED_DATASETS = ("pairs:", "takes:")
+PAIRED = "paired"
+"""The name of the noise of a data set of pairs, which has it already."""
+
+PICTURE_NOISES = ("awgn:15", "awgn:25", "awgn:50", CLEAN)
+"""What denoising of whole pictures is evaluated on by default, beside the noise of the training."""
+
 BENCHMARK_NOISES = (
     "gaussian:0.1", "gaussian:0.3", "gaussian:0.5", "gaussian:0.8",
     "salt_pepper:0.1", "salt_pepper:0.2", "salt_pepper:0.5",
@@ -59,40 +67,64 @@ def check_task_names(names: Sequence[str], available: Iterable[str] = TASKS) -> 
             raise unknown_choice_error("--tasks", name, available)
 
 
-def get_tasks(names: Sequence[str], model: str, available: Iterable[str] = TASKS) -> list[str]:
+def get_tasks(names: Sequence[str], config: Config, available: Iterable[str] = TASKS) -> list[str]:
     """Returns the names of the tasks to run.
 
     Args:
       names: Values of `--tasks`; for no name all tasks that the model allows.
-      model: The value of `--model`.
+      config: The configuration of the run.
       available: The names that `--tasks` can have, in the order of the result.
 
     Raises:
-      UserError: A name is unknown, or its task needs latent vectors, which the model does not have.
+      UserError: A name is unknown; its task needs latent vectors, which the model does not have; or it needs images of
+        one size, and the model was trained on crops.
     """
     check_task_names(names, available)
-    allowed = [name for name in available if models.get_model_spec(model).has_latents or name not in LATENT_TASKS]
+    has_latents = models.get_model_spec(config.model).has_latents
+    allowed = [name for name in available if has_latents or name not in LATENT_TASKS]
     for name in names:
         if name not in allowed:
-            raise UserError(f"--tasks={name} needs latent vectors, and --model={model} has none")
+            raise UserError(f"--tasks={name} needs latent vectors, and --model={config.model} has none")
+        if name != "denoise" and config.crop_size is not None:
+            raise UserError(f"--tasks={name} needs images of one size, and the run was trained on crops of pictures")
+    if config.crop_size is not None:
+        allowed = ["denoise"]
     return [name for name in allowed if name in (names or allowed)]
 
 
-def get_noises(requested: str | None, trained: str | None) -> list[str]:
+def check_self_ensemble(config: Config, image_shape: Sequence[int]) -> None:
+    """Raises `UserError` for a model whose images cannot be turned by a quarter."""
+    if not models.get_model_spec(config.model).free_sides and image_shape[0] != image_shape[1]:
+        raise UserError(f"--self_ensemble turns images, and those of --model={config.model} are not square")
+
+
+def get_corruption(text: str) -> noise.OneOf | None:
+    """Returns the corruption that an evaluation's noise names; None for clean images and pairs."""
+    return None if text in (CLEAN, PAIRED) else noise.parse_noise(text)
+
+
+def get_noises(requested: str | None, config: Config, test_dataset: str | None = None) -> list[str]:
     """Returns the noises that denoising is evaluated on, the first of them in most detail.
 
     Args:
       requested: Several noises, comma-separated. None, or the noise of the training, as a flagfile repeats it, stands
-        for that and `BENCHMARK_NOISES`.
-      trained: The noise of the training; None for clean images.
+        for that and `BENCHMARK_NOISES`, or `PICTURE_NOISES`; or for that of pairs.
+      config: The configuration of the run.
+      test_dataset: The data set to evaluate on; None for the run's own.
 
     Raises:
-      UserError: There is an unknown noise, or clean images come first.
+      UserError: There is an unknown noise, or clean images come first; or noise is to be added to pairs.
     """
+    trained, tested = config.noise, test_dataset or config.dataset
+    if tested.startswith(PAIRED_DATASETS):
+        if requested and requested != trained:
+            raise UserError(f"--noise={requested} does not go with {tested}: pairs have noise of their own")
+        return [PAIRED]
     if requested and requested != trained:
         noises = requested.split(",")
     else:
-        noises = [trained or DEFAULT_NOISE, *BENCHMARK_NOISES]
+        defaults = (DEFAULT_NOISE, BENCHMARK_NOISES) if config.crop_size is None else ("awgn:25", PICTURE_NOISES)
+        noises = [trained or defaults[0], *defaults[1]]
     for text in noises:
         if text != CLEAN:
             noise.parse_noise(text)

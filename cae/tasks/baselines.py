@@ -91,18 +91,18 @@ BASELINES: dict[str, Baseline] = {
 
 @dataclasses.dataclass(frozen=True)
 class BaselineData:
-    """The images of one noise, all `[n, height, width, channels]` in 0..1.
+    """The images of one noise, all `[n, height, width, channels]`, clean ones in 0..1.
 
     Attributes:
       clean: Clean images for the search of parameters.
       noisy: The same images with noise.
-      test_images: Noisy images to denoise.
+      test_images: Batches of noisy images to denoise.
       params: The best parameters by name of the baseline, where they are known; None for a search.
     """
 
     clean: np.ndarray
     noisy: np.ndarray
-    test_images: np.ndarray
+    test_images: Sequence[np.ndarray]
     params: Mapping[str, Params] | None = None
 
 
@@ -113,13 +113,13 @@ class BaselineResult:
     Attributes:
       method: The name of the baseline.
       params: Its parameters.
-      denoised: float32 `[n, height, width, channels]` in 0..1.
+      denoised: Batches, each float32 `[n, height, width, channels]` in 0..1.
       seconds: The time for denoising, without the search.
     """
 
     method: str
     params: Params
-    denoised: np.ndarray
+    denoised: Sequence[np.ndarray]
     seconds: float
 
 
@@ -139,7 +139,7 @@ def run_baseline(name: str, data: BaselineData) -> BaselineResult:
     baseline = BASELINES[name]
     params = data.params[name] if data.params else grid_search(baseline, data.clean, data.noisy)
     start = time.perf_counter()
-    denoised = baseline(data.test_images, params)
+    denoised = [baseline(images, params) for images in data.test_images]
     return BaselineResult(name, params, denoised, time.perf_counter() - start)
 
 

@@ -26,7 +26,8 @@ Batches = Callable[..., tf.data.Dataset]
 
 
 FLAGS = (
-    "num_examples", "baseline_images", "baseline_tuning_images", "kmeans_n_init", "tsne_images", "interpolation_pairs"
+    "num_examples", "self_ensemble", "test_dataset", "baseline_images", "baseline_tuning_images", "kmeans_n_init",
+    "tsne_images", "interpolation_pairs",
 )  # fmt: skip
 """Fields of `EvalContext` that are the values of flags of the same name."""
 
@@ -74,6 +75,9 @@ class EvalContext:
       interpolation_pairs: Number of pairs of test images of each kind.
       interpolation_metric: Scores of paths `[pairs, 16, height, width, channels]` with equally spaced weights, by name,
         of a data set for which the truth is known; None for other data sets.
+      self_ensemble: Whether denoised images are means over flips and turns.
+      test_dataset: Name of the data set of the test pictures, where it is not the run's.
+      whole_pictures: Whether each batch is a picture of its own size, and what `load` returns are their centers.
       seed: Seed of random choices.
     """
 
@@ -93,6 +97,9 @@ class EvalContext:
     interpolation_weights: np.ndarray | None = None
     interpolation_pairs: int = 0
     interpolation_metric: Callable[[np.ndarray], Mapping[str, float]] | None = None
+    self_ensemble: bool = False
+    test_dataset: str | None = None
+    whole_pictures: bool = False
     seed: int = 0
 
 
@@ -119,6 +126,7 @@ def build_context(
         outlier_data=build_outlier_data(run, dataset, values, values.outlier_datasets) if with_outliers else None,
         interpolation_weights=interpolation.parse_weights(values.interpolation_weights),
         interpolation_metric=dataset.interpolation_metric,
+        whole_pictures=dataset.crops is not None,
         seed=run.config.seed,
         **{name: values[name].value for name in FLAGS},
     )

@@ -8,13 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cae.data import noise
+from cae.io_utils import printable
 from cae.metrics import METRICS
 from cae.report.charts import line_chart
 from cae.report.figures import example_rows, image_table
 from cae.report.report import FORMATS, Row, Section
-from cae.tasks import CLEAN
+from cae.tasks import get_corruption
 from cae.tasks.baselines import BASELINES
-from cae.tasks.context import EvalContext, class_labels, example_indices, get_examples, rows_by_class
+from cae.tasks.context import EvalContext, class_labels, example_indices, rows_by_class
+from cae.tasks.denoisers import get_noisy_examples
 from cae.tasks.denoising_benchmark import NOISY_INPUT, THIS_MODEL, BenchmarkResult, run_benchmark
 
 NUM_EXTREMES = 3
@@ -36,7 +38,10 @@ def run(context: EvalContext) -> Section:
         name="denoise",
         title="Denoising",
         headline=make_headline(primary),
-        results={"primary_noise": primary_noise, "num_images": model.num_images} | summary | {"methods": rows},
+        results={"primary_noise": primary_noise, "num_images": model.num_images}
+        | ({"test_dataset": printable(context.test_dataset)} if context.test_dataset else {})
+        | summary
+        | {"self_ensemble": context.self_ensemble, "methods": rows},
         figures=(
             _example_figures(context, primary_noise, indices, model.metrics["psnr"])
             | _level_figures(results)
@@ -160,9 +165,9 @@ def _level_figures(results: Sequence[BenchmarkResult]) -> dict[str, tuple[str, F
 
 def _single_level(text: str) -> noise.CorruptionStep | None:
     """Returns the step of a noise that has one step at one level; None for any other noise."""
-    if text == CLEAN:
+    if (corruption := get_corruption(text)) is None:
         return None
-    (first, *steps), *alternatives = noise.parse_noise(text).alternatives
+    (first, *steps), *alternatives = corruption.alternatives
     return None if steps or alternatives or first.low != first.high else first
 
 
@@ -183,7 +188,7 @@ def _example_figures(
     """Returns figures of some test images, and of those with the worst, the median and the best outputs."""
 
     def draw(indices: Sequence[int], labels: Sequence[str]) -> Figure:
-        examples = get_examples(context, noise.parse_noise(primary_noise), indices)
+        examples = get_noisy_examples(context, primary_noise, indices)
         columns = {"clean": examples["image"], "noisy input": examples["input"], "output": examples["output"]}
         return example_rows(columns, examples.get("latent"), labels)
 

@@ -1,21 +1,28 @@
 """Every method on every noise: the model, other models and classical baselines denoise the same noisy images."""
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from cae.data import noise
+from cae.data.pictures import center_crop
 from cae.metrics import METRICS
-from cae.tasks import CLEAN, baselines
+from cae.tasks import CLEAN, PAIRED, PAIRED_DATASETS, baselines, get_corruption
 from cae.tasks.baseline_tuning import TuningCache
 from cae.tasks.baselines import BaselineData
 from cae.tasks.classifier import SVMClassifier, has_classes
 from cae.tasks.context import EvalContext
+from cae.tasks.denoisers import MAX_EXAMPLE_SIDE, make_denoiser, timed
 
 NOISY_INPUT, THIS_MODEL = "noisy input", "this model"
+
+MAX_BASELINE_VALUES = 2**26
+"""Of the pictures that classical baselines denoise: all of them are in memory, and in that of other processes."""
+
+TUNING_SIDE = 128
+"""Of the centers of pictures that parameters are tuned on, at most, in pixels."""
 
 NO_VALUES = np.zeros(0, np.float32)
 
@@ -74,7 +81,7 @@ class BenchmarkResult:
           example_index: Of the test image that figures show.
         """
         if self.num_images <= example_index < self.num_images + len(output):
-            self.example_output = output[example_index - self.num_images]
+            self.example_output = center_crop(output[example_index - self.num_images], MAX_EXAMPLE_SIDE)
         metrics = _compute_metrics(tf.convert_to_tensor(batch["image"]), tf.convert_to_tensor(output))
         self.metrics = {name: np.append(values, metrics[name]) for name, values in self.metrics.items()}
         if classifier:
@@ -96,10 +103,11 @@ def run_benchmark(context: EvalContext, noises: Sequence[str], example_index: in
     images, labels = context.load("train")
     classifier = SVMClassifier(images, labels) if has_classes(labels, context.class_names) else None
     models = {THIS_MODEL: context.run} | dict(context.comparison_runs)
-    denoisers = {NOISY_INPUT: tf.identity} | {name: tf.function(each.model) for name, each in models.items()}
+    denoisers = {NOISY_INPUT: lambda images: images.numpy()}
+    denoisers |= {name: make_denoiser(each, context) for name, each in models.items()}
     results = []
     for text in noises:
-        corruption = None if text == CLEAN else noise.parse_noise(text)
+        corruption = get_corruption(text)
         in_training = {name: is_in_training_distribution(each.noise, corruption) for name, each in models.items()}
         by_method = {name: BenchmarkResult(name, text, in_training.get(name)) for name in denoisers}
         # The batches are made only once.
@@ -107,11 +115,15 @@ def run_benchmark(context: EvalContext, noises: Sequence[str], example_index: in
             for name, denoise in denoisers.items():
                 if not by_method[name].num_images:
                     denoise(batch["input"])  # The time for tracing does not count.
-                start = time.perf_counter()
-                output = denoise(batch["input"]).numpy()
-                by_method[name].add(batch, output, time.perf_counter() - start, classifier, example_index)
+                by_method[name].add(batch, *timed(denoise, batch["input"]), classifier, example_index)
         results += by_method.values()
-    return results + _run_baselines(context, [text for text in noises if text != CLEAN], classifier, example_index)
+    return results + _run_baselines(context, _noises_to_tune_on(context, noises), classifier, example_index)
+
+
+def _noises_to_tune_on(context: EvalContext, noises: Sequence[str]) -> list[str]:
+    """Returns the noises that validation images have as well; those of other pairs they have not."""
+    is_known = {CLEAN: False, PAIRED: context.run.config.dataset.startswith(PAIRED_DATASETS)}
+    return [text for text in noises if is_known.get(text, True)]
 
 
 def is_in_training_distribution(trained: noise.OneOf | None, tested: noise.OneOf | None) -> bool:
@@ -128,26 +140,40 @@ def _run_baselines(
     cache = TuningCache(context.cache_dir)
     tests, data = [], []
     for text in noises:
-        tests.append(_first_images(context, "test", text, context.baseline_images))
-        tuning = _first_images(context, "validation", text, context.baseline_tuning_images)
-        pair = tuning["image"], tuning["input"]
-        data.append(BaselineData(*pair, tests[-1]["input"], cache.read(*pair)))
+        tests.append(_first_batches(context, "test", text, context.baseline_images))
+        pair = _tuning_images(context, text)
+        data.append(BaselineData(*pair, [batch["input"] for batch in tests[-1]], cache.read(*pair)))
     results = []
-    for text, test, each, outputs in zip(noises, tests, data, baselines.run_baselines(data)):
+    for text, batches, each, outputs in zip(noises, tests, data, baselines.run_baselines(data)):
         if each.params is None:
             cache.write(each.clean, each.noisy, {output.method: output.params for output in outputs})
         for output in outputs:
             params = ", ".join(f"{name}={value}" for name, value in output.params.items())
             results.append(BenchmarkResult(output.method, text, params=params))
-            results[-1].add(test, output.denoised, output.seconds, classifier, example_index)
+            for batch, denoised in zip(batches, output.denoised):
+                results[-1].add(batch, denoised, output.seconds / len(batches), classifier, example_index)
     return results
 
 
-def _first_images(context: EvalContext, split: str, text: str, max_images: int) -> dict[str, np.ndarray]:
-    """Returns the first images of a split under a noise as one batch."""
+def _first_batches(context: EvalContext, split: str, text: str, max_images: int) -> list[dict[str, np.ndarray]]:
+    """Returns the batches of the first images of a split under a noise; of pictures, `MAX_BASELINE_VALUES` at most."""
     indices = range(min(max_images, len(context.load(split)[0])))
-    batches = [*context.batches(split, noise.parse_noise(text), indices)]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    batches, num_values = [], 0
+    for batch in context.batches(split, get_corruption(text), indices):
+        num_values += batch["image"].shape.num_elements()
+        if batches and num_values > MAX_BASELINE_VALUES and context.whole_pictures:
+            break
+        batches.append({name: values.numpy() for name, values in batch.items()})
+    return batches
+
+
+def _tuning_images(context: EvalContext, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first clean and noisy validation images `[n, height, width, channels]`, of pictures the centers."""
+    batches = _first_batches(context, "validation", text, context.baseline_tuning_images)
+    sides = [side for batch in batches for side in batch["image"].shape[1:3]]
+    side = min(TUNING_SIDE, *sides) if context.whole_pictures else max(sides)
+    centers = {name: [center_crop(batch[name], side) for batch in batches] for name in ("image", "input")}
+    return np.concatenate(centers["image"]), np.concatenate(centers["input"])
 
 
 @tf.function(reduce_retracing=True)

@@ -9,6 +9,7 @@ from absl import flags
 import cae.config
 from cae import models, tasks
 from cae.config import Config, define_config_flags, explicit_flags
+from cae.errors import UserError
 from cae.latents import interpolation
 from cae.outliers import conformal, scores, thresholds
 from cae.workdir import check_same_config, load_comparison_runs, load_run_config, workdir_from_flags
@@ -35,6 +36,9 @@ def define_common_flags(task_names: Iterable[str]) -> None:
     )
     methods = ", ".join(thresholds.THRESHOLDS)
     flags.DEFINE_string("threshold_method", next(iter(thresholds.THRESHOLDS)), f"One of: {methods}.")
+    flags.DEFINE_boolean(
+        "self_ensemble", False, "Denoise by the mean over eight flips and turns, in eight times as long."
+    )
     flags.DEFINE_list("outlier_datasets", ["fashion_mnist"], "Data sets of outliers, named as for --dataset.")
     flags.DEFINE_integer("max_outliers_per_set", 2000, "Outliers of a set that are used, at most.", lower_bound=1)
 
@@ -43,6 +47,8 @@ def define_eval_flags() -> None:
     """Defines the flags of eval.py."""
     define_common_flags(tasks.TASKS)
     flags.DEFINE_list("compare", [], "Workdirs of other runs, comma-separated, whose models denoise the same images.")
+    test_help = "Pictures to evaluate on instead of the run's test split, named as for --dataset; for runs on crops."
+    flags.DEFINE_string("test_dataset", None, test_help)
     flags.DEFINE_integer("interpolation_pairs", 300, "Pairs of test images of each kind to interpolate.", lower_bound=1)
     flags.DEFINE_integer("baseline_images", 1000, "Test images that classical baselines denoise.", lower_bound=1)
     flags.DEFINE_integer("baseline_tuning_images", 64, "Validation images that they are tuned on.", lower_bound=1)
@@ -78,7 +84,9 @@ def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> t
     check_same_config(run_config, explicit_flags(values), ignore={"noise", "data_dir"})
     if values.score is not None:
         scores.get_score(values.score, models.get_model_spec(config.model).capabilities)
-    return run_config, tasks.get_tasks(values.tasks, config.model, task_names)
+    if values.self_ensemble:
+        tasks.check_self_ensemble(config, run_config["dataset"]["image_shape"])
+    return run_config, tasks.get_tasks(values.tasks, config, task_names)
 
 
 def check_eval_flags(values: flags.FlagValues) -> tuple[list[str], dict[str, Path]]:
@@ -88,13 +96,16 @@ def check_eval_flags(values: flags.FlagValues) -> tuple[list[str], dict[str, Pat
       The names of the selected tasks, and the folders of the runs to compare with by name.
     """
     run_config, selected = check_common_flags(values, [*tasks.TASKS])
-    noises_from_flags(values, Config.from_dict(run_config["config"]))
+    config = Config.from_dict(run_config["config"])
+    if values.test_dataset and config.crop_size is None:
+        raise UserError(f"--test_dataset={values.test_dataset} needs a run that was trained with --crop_size")
+    noises_from_flags(values, config)
     return selected, load_comparison_runs(values.compare, run_config)
 
 
 def noises_from_flags(values: flags.FlagValues, config: Config) -> list[str]:
     """Returns the noises that denoising is evaluated on; raises `UserError` for an unknown one."""
-    return tasks.get_noises(explicit_flags(values).get("noise"), config.noise)
+    return tasks.get_noises(explicit_flags(values).get("noise"), config, values.test_dataset)
 
 
 def dataset_location(values: flags.FlagValues) -> dict[str, Any]:

@@ -120,8 +120,9 @@ class MetricWriter:
             with self._writers[run or "train"].as_default(step):
                 tf.summary.scalar(tag, value)
         if epoch % self._config["image_summary_epochs"] == 0 or epoch in (1, self._num_epochs):
+            examples = self._train_data.examples or self._train_data.validation
             with self._writers["validation"].as_default(step):
-                for name, figure in image_summaries(self._state.model, self._train_data.validation).items():
+                for name, figure in image_summaries(self._state.model, examples).items():
                     tf.summary.image(name, tf.io.decode_png(figures.png(figure), channels=3)[None])
         with self._metrics.open("a") as file:
             file.write(json.dumps({"step": step, "epoch": epoch} | scalars) + "\n")

@@ -126,6 +126,7 @@ OBJECTIVES = {
     "vae": ("cae.training.vae", "EvidenceLowerBound"),
     "deep_cluster": ("cae.training.deep_cluster", "AutoencoderPretraining"),
     "pseudo_labels": ("cae.training.deep_cluster", "PseudoLabelClassification"),
+    "noise2void": ("cae.training.noise2void", "Noise2Void"),
 }
 """The module and the class of each objective."""
 
@@ -136,7 +137,8 @@ def get_objective(config: Config) -> Objective:
     if spec.has_clusters:
         return make_objective("deep_cluster", config)
     is_generative = issubclass(spec.model_class, GenerativeAutoencoder)
-    return make_objective("vae" if is_generative else config.regularizer or "reconstruction", config)
+    by_flag = config.regularizer or config.objective or "reconstruction"
+    return make_objective("vae" if is_generative else by_flag, config)
 
 
 def make_objective(name: str, config: Config) -> Objective:

@@ -31,7 +31,7 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
       UserError: A name is unknown, the data set is not available, or as `lock_workdir` and `Trainer.train`.
       Preempted: A signal was received; the state is saved.
     """
-    models.get_model_spec(config.model)
+    models.check_crops(config)
     warning = models.check_cluster_config(config)
     metrics.get_loss(config.loss)
     noise.parse_noise(config.noise)
@@ -39,8 +39,9 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
     is_chief = runtime.is_chief(config.distribution_strategy)
     with lock_workdir(workdir) if is_chief else contextlib.nullcontext():
         # The images of some classes are counted by reading them, for which TensorFlow has to be set up; so are
-        # duplicates.
-        strategy = _make_strategy(config, signals) if config.normal_classes or config.remove_duplicates else None
+        # duplicates, and pictures are read when they are opened.
+        reads = config.normal_classes or config.remove_duplicates or config.crop_size
+        strategy = _make_strategy(config, signals) if reads else None
         dataset = datasets.open_dataset(config)
         datasets.check_dataset(dataset, config.batch_size)
         for line in [*dataset.warnings(), *([f"warning: {warning}"] if warning else [])] if is_chief else ():

@@ -117,6 +117,12 @@ def make_train_steps(
     return train_steps
 
 
+def _pad_to_one(values: tf.Tensor) -> tf.Tensor:
+    """Returns a batch, or one of zeros instead of an empty one, for which convolutions fail on CPUs."""
+    missing = tf.maximum(1 - tf.shape(values)[0], 0)
+    return tf.pad(values, [[0, missing], *[[0, 0]] * (values.shape.rank - 1)])
+
+
 def make_evaluate(
     strategy: tf.distribute.Strategy, model: keras.Model, objective: Objective
 ) -> Callable[..., dict[str, float]]:
@@ -126,10 +132,13 @@ def make_evaluate(
     """
 
     def eval_step(batch: Batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        count = tf.shape(batch["image"])[0]
+        if not batch["image"].shape[0]:  # 0, or not known yet.
+            batch = {name: _pad_to_one(values) for name, values in batch.items()}
         output, values = objective.losses(model, batch)
         values |= {name: metric(batch["image"], output) for name, metric in METRICS.items()}
-        sums = {name: tf.reduce_sum(tf.cast(each, tf.float64)) for name, each in values.items()}
-        return sums, tf.shape(output)[0]
+        sums = {name: tf.reduce_sum(tf.cast(each[:count], tf.float64)) for name, each in values.items()}
+        return sums, count
 
     @tf.function(reduce_retracing=True)
     def sum_batch(batch: Batch) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

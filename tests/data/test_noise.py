@@ -33,6 +33,8 @@ def test_gaussian_on_black_is_half_normal():
 # name, level, value of the image: mean, variance, and number of values that share a sample.
 MOMENTS = [
     ("gaussian", 0.1, 0.5, 0.5, 0.1**2, 1),
+    # Levels in 255ths, and nothing is clipped, not even around black.
+    ("awgn", 51, 0.0, 0.0, 0.2**2, 1),
     ("uniform", 0.3, 0.5, 0.5, 0.3**2 / 3, 1),
     ("speckle", 0.2, 0.4, 0.4, (0.2 * 0.4) ** 2, 1),
     ("poisson", 0.01, 0.4, 0.4, 0.01 * 0.4, 1),
@@ -176,7 +178,7 @@ def test_every_noise_is_stateless_keeps_the_range_and_works_in_a_pipeline(name):
     # A blur is random only in its level.
     random = corrupt if name != "blur" else noise.parse_noise("blur:0.5-2")
     assert not np.array_equal(random(images, SEED), random(images, SEED + 1))
-    assert noisy.shape == images.shape and noisy.min() >= 0 and noisy.max() <= 1
+    assert noisy.shape == images.shape and (not noise.NOISES[name].clips or 0 <= noisy.min() <= noisy.max() <= 1)
     dataset = tf.data.Dataset.from_tensors(images).map(lambda batch: corrupt(batch, SEED))
     np.testing.assert_allclose(next(iter(dataset)), noisy, atol=1e-6)
 
@@ -234,6 +236,17 @@ def test_every_noise_accepts_a_range_of_levels_from_zero():
 )
 def test_training_corruption_contains_a_subset_of_itself(training, evaluation, expected):
     assert noise.parse_noise(training).contains(noise.parse_noise(evaluation)) is expected
+
+
+@pytest.mark.parametrize(
+    "text, clips",
+    [("awgn:51", False), ("awgn:20-80", False), ("awgn:51+gaussian:0.1", True), ("gaussian:0.1+awgn:51", False),
+     ("awgn:51+poisson:0.1", True), ("awgn:51/gaussian:0.1", False)],
+)  # fmt: skip
+def test_only_noise_that_ends_unclipped_leaves_the_range(text, clips):
+    corrupt = noise.parse_noise(text)
+    noisy = corrupt(gray(0.1, (8, 32, 32, 1)), SEED).numpy()
+    assert corrupt.clips is clips and np.isfinite(noisy).all() and (noisy.min() >= 0) is np.bool_(clips)
 
 
 def test_no_noise_is_none():

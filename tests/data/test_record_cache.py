@@ -108,7 +108,7 @@ def test_evaluation_of_many_images_takes_the_first_and_warns(always, monkeypatch
 def test_the_cache_is_in_the_folder_of_tfds_by_default(tmp_path):
     config = dataclasses.replace(DIGITS, streaming="always", data_dir=str(tmp_path))
     assert datasets.open_dataset(config).folder.parent == tmp_path / "cae_records" / "digits"
-    path = record_cache._cache_path(DIGITS, (12, 12, 1), None)
+    path = record_cache.cache_path(DIGITS, (12, 12, 1), None)
     assert path.parts[-4:-1] == ("tensorflow_datasets", "cae_records", "digits")
 
 

@@ -9,6 +9,7 @@ from skimage.restoration import estimate_sigma
 
 from cae import models
 from cae.config import Config
+from cae.data.symmetries import self_ensemble
 from cae.predict import denoising
 from cae.predict.denoising import DenoisePredictor, denoise
 
@@ -74,3 +75,22 @@ def test_the_predictor_saves_images_and_holds_only_previews(run, random, decode,
     assert Image.open(tmp_path / "out/denoised/sub/4.png").size == (15, 20)
     assert len((tmp_path / "out/denoised.csv").read_text().splitlines()) == 7
     assert (tmp_path / "out/denoised_sheet.png").exists()
+
+
+def test_a_run_on_crops_denoises_pictures_whole_and_by_an_ensemble(tmp_path, random, decode):
+    config = Config(dataset="folder:a", crop_size=16, model="unet", base_filters=4)
+    run = run_of(models.build_model(config, (16, 16, 1)), (16, 16, 1), config)
+    run.model.set_weights([random.normal(0, 0.1, weight.shape) for weight in run.model.get_weights()])
+    values = random.integers(0, 256, (30, 50), np.uint8)
+    for ensemble in (False, True):
+        predictor = DenoisePredictor(run, tmp_path / f"{ensemble}", num_examples=1, ensemble=ensemble)
+        predictor.predict("a.png", decode(values), None)
+        assert predictor.writer.rows["a.png"]["tiles"] == 1
+    predict = self_ensemble(run.denoise)
+    for ensemble, function in ((False, run.denoise), (True, predict)):
+        expected = function(values[None, ..., None].astype(np.float32) / 255)[0, ..., 0]
+        written = np.asarray(Image.open(tmp_path / f"{ensemble}/denoised/a.png"))
+        assert np.abs(written - 255 * expected).max() < 0.501
+    # The ensemble does not depend on how a picture is turned.
+    turned = predict(np.rot90(values, axes=(0, 1))[None, ..., None] / np.float32(255))[0]
+    np.testing.assert_allclose(np.rot90(turned, -1), predict(values[None, ..., None] / np.float32(255))[0], atol=1e-5)

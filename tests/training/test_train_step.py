@@ -212,3 +212,14 @@ def test_every_model_can_be_trained(run_steps, random, name):
     config = Config(model=name, latent_dim=4, base_filters=4, batch_size=8)
     _, _, applied = run_steps(tf.distribute.get_strategy(), config, make_batches(2, random), 2)
     assert applied == 2
+
+
+def test_replicas_without_an_image_of_a_batch_change_no_mean(tiny, mirrored, random):
+    config = dataclasses.replace(tiny, model="unet")
+    with mirrored.scope():
+        model = models.build_model(config, (16, 16, 1))
+    images = tf.constant(random.random((1, 20, 17, 1), np.float32))
+    batches = tf.data.Dataset.from_tensors({"image": images, "input": images / 2})
+    evaluated = make_evaluate(mirrored, model, get_objective(config))(batches)
+    # An untrained U-Net returns black images, and no second image counts.
+    assert evaluated["mse"] == pytest.approx(float(tf.reduce_mean(images**2)), rel=1e-6)

@@ -9,8 +9,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cae.inference import batch_slices
+
 MAX_BATCH_PIXELS = 64 * 28 * 28
 """Pixels in a batch of tiles, at most, unless a single tile has more."""
+
+MAX_OVERLAP = 64
+"""Pixels by which tiles overlap, at most: about as far as a convolutional denoiser sees."""
+
+MAX_TILE_SIDE = 640
+"""Of the tiles of large pictures: the features of a U-Net then take a few hundred MiB. Smaller ones are one tile."""
 
 PredictFn = Callable[[np.ndarray], np.ndarray]
 """Images `[batch, height, width, channels]` to images of the same shape."""
@@ -33,8 +41,8 @@ class _TileAxis:
 
     @classmethod
     def create(cls, size: int, tile_size: int) -> "_TileAxis":
-        """Returns tiles that overlap by half of their size at least."""
-        overlap = tile_size // 2
+        """Returns tiles that overlap by half of their size or by `MAX_OVERLAP` at least."""
+        overlap = min(tile_size // 2, MAX_OVERLAP)
         missing = max(tile_size - size, 0)
         padded = size + missing
         num_tiles = 1 + -(-(padded - tile_size) // (tile_size - overlap))
@@ -67,11 +75,13 @@ def tiled_predict(predict_fn: PredictFn, image: np.ndarray, tile_size: tuple[int
     """
     rows, columns = (_TileAxis.create(*each) for each in zip(image.shape, tile_size))
     (top, left), (tile_height, tile_width) = (rows.padding[0], columns.padding[0]), tile_size
-    padded = np.pad(image, [rows.padding, columns.padding, (0, 0)], mode="edge")
+    padding = [rows.padding, columns.padding, (0, 0)]
+    padded = np.pad(image, padding, mode="edge") if np.any(padding) else image
     output = np.zeros_like(padded)
     tiles = list(itertools.product(zip(rows.starts, rows.weights), zip(columns.starts, columns.weights)))
     batch_size = max(1, MAX_BATCH_PIXELS // (tile_height * tile_width))
-    for batch in (tiles[first : first + batch_size] for first in range(0, len(tiles), batch_size)):
+    for part in batch_slices(len(tiles), batch_size, "denoising", "tile"):
+        batch = tiles[part]
         slices = [np.s_[row : row + tile_height, column : column + tile_width] for (row, _), (column, _) in batch]
         predicted = predict_fn(np.stack([padded[each] for each in slices]))
         for each, ((_, row_weights), (_, column_weights)), tile in zip(slices, batch, predicted):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cae.predict import tiling
-from cae.predict.tiling import num_tiles, tiled_predict
+from cae import tiling
+from cae.tiling import num_tiles, tiled_predict
 
 
 @pytest.mark.parametrize("size", [(28, 28), (1, 1), (5, 40), (29, 28), (100, 65), (300, 300)])
@@ -45,3 +45,13 @@ def test_a_batch_holds_a_limited_number_of_pixels(monkeypatch, random):
     image = random.random((100, 65, 1), np.float32)
     np.testing.assert_allclose(tiled_predict(record, image, (28, 28)), image, atol=1e-6)
     assert max(sizes) == 3 and sum(sizes) == num_tiles((100, 65), (28, 28))
+
+
+def test_large_tiles_overlap_by_what_a_model_sees_and_leave_no_seam(random):
+    # 1 + (2000 - 640) / (640 - 64) = 3.4 tiles.
+    assert num_tiles((2000, 640), (640, 640)) == 4
+    image = random.random((2000, 640, 1), np.float32)
+    # A model that sees 32 pixels far, each way.
+    blur = lambda images: tf.nn.avg_pool2d(images, 65, 1, "SAME")  # noqa: E731
+    tiled, whole = tiled_predict(blur, image, (640, 640)), blur(image[None])[0].numpy()
+    assert np.abs(tiled - whole)[64:-64].max() < 0.01 < np.abs(image - whole).max()

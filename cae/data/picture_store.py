@@ -1,0 +1,131 @@
+"""Pictures decoded once: in memory, or where they take too much of it in a file that is mapped into memory.
+
+A folder of stored pictures holds `pictures.bin`, the pictures one after the other, and `pictures.json`, their names and
+shapes: what a crop needs is read from the place where it is.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from cae.config import Config
+from cae.data import record_cache, record_writer
+from cae.data.duplicates import hash_images
+from cae.errors import UserError
+from cae.io_utils import atomic_folder, printable
+
+DATA, METADATA, VERSION = "pictures.bin", "pictures.json", 1
+
+AddPicture = Callable[[str, np.ndarray], None]
+"""Takes a name and a picture, uint8 [takes, height, width, channels]."""
+
+ReadPictures = Callable[[AddPicture], Mapping[str, Any]]
+"""Adds pictures one by one, and returns what else is known of them; of types that JSON has."""
+
+
+@dataclasses.dataclass
+class StoredPictures:
+    """Decoded pictures.
+
+    Attributes:
+      names: Their names.
+      stacks: The pictures, each uint8 [takes, height, width, channels].
+      hashes: A hash of each, as `hash_images` has them.
+      metadata: What `ReadPictures` returned.
+      folder: The folder that they are mapped from; None if they are in memory.
+    """
+
+    names: list[str] = dataclasses.field(default_factory=list)
+    stacks: list[np.ndarray] = dataclasses.field(default_factory=list)
+    hashes: list[int] = dataclasses.field(default_factory=list)
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folder: Path | None = None
+
+    def add(self, name: str, stack: np.ndarray) -> None:
+        """Appends a picture."""
+        self.names.append(name)
+        self.stacks.append(stack)
+        self.hashes.append(_hash(stack))
+
+
+def store_pictures(config: Config, num_bytes: int, key: Any, read: ReadPictures) -> StoredPictures:
+    """Returns decoded pictures, in memory or from the cache, where --streaming says so.
+
+    Args:
+      config: The configuration that names data set and cache.
+      num_bytes: What the decoded pictures take, about.
+      key: What tells these pictures from others of the same data set; any JSON value.
+      read: Reads them; must be picklable.
+
+    Raises:
+      UserError: They do not fit into memory and must not be streamed, or cannot be written.
+    """
+    if record_cache.should_stream(config, num_bytes):
+        folder = record_cache.cache_path(config, ["pictures"], [VERSION, key])
+        if not folder.exists():
+            record_cache.check_disk_space(config.dataset, num_bytes, folder.parent)
+            print(printable(f"writing the pictures of {config.dataset} to {folder}, to stream them"), flush=True)
+            record_cache.run_in_subprocess(_write, folder, read)
+        return _map_pictures(folder)
+    memory = psutil.virtual_memory().total
+    if num_bytes > memory / 2:
+        raise UserError(
+            f"--dataset={config.dataset} takes {num_bytes / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB of memory; use"
+            " --streaming=auto"
+        )
+    pictures = StoredPictures()
+    pictures.metadata = read(pictures.add)
+    return pictures
+
+
+def _write(folder: Path, read: ReadPictures) -> None:
+    """Writes a folder of pictures, whole or not at all; another process that is writing it is waited for."""
+    names, shapes, hashes = [], [], []
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with record_writer.acquire_lock(folder):
+            if folder.exists():
+                return
+            with atomic_folder(folder) as partial:
+                with (partial / DATA).open("wb") as file:
+
+                    def add(name: str, stack: np.ndarray) -> None:
+                        file.write(np.ascontiguousarray(stack))
+                        names.append(printable(name))
+                        shapes.append(stack.shape)
+                        hashes.append(_hash(stack))
+
+                    metadata = read(add)
+                content = {"version": VERSION, "names": names, "shapes": shapes, "hashes": hashes, "metadata": metadata}
+                (partial / METADATA).write_text(json.dumps(content))
+    except OSError as error:
+        raise UserError(f"cannot write pictures to {folder}: {error.strerror}; set --cache_dir") from error
+
+
+def _map_pictures(folder: Path) -> StoredPictures:
+    """Opens a folder of pictures; raises `UserError` if a file is missing, damaged or truncated."""
+    try:
+        content = json.loads((folder / METADATA).read_text())
+        names, shapes, hashes, metadata = (content[name] for name in ("names", "shapes", "hashes", "metadata"))
+        values = np.memmap(folder / DATA, np.uint8, mode="r")
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        if not len(ends) or ends[-1] != len(values):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is damaged: remove it, and it is written again") from error
+    return StoredPictures(names, _split(values, ends, shapes), hashes, metadata, folder)
+
+
+def _split(values: np.ndarray, ends: np.ndarray, shapes: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    values = np.asarray(values)  # Views of a memmap are slow to create, each with the file's name.
+    return [values[end - math.prod(shape) : end].reshape(shape) for end, shape in zip(ends, shapes)]
+
+
+def _hash(stack: np.ndarray) -> int:
+    return int(hash_images([stack])[0])

@@ -1,0 +1,67 @@
+"""Pictures of TensorFlow Datasets at full resolution, for training on crops."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cae import runtime
+from cae.config import Config
+from cae.data.arrays import to_pil
+from cae.data.image_dataset import ImageDataset
+from cae.data.picture_folder import as_picture_dataset
+from cae.data.picture_store import AddPicture, store_pictures
+from cae.data.pixel_range import find_pixel_max
+from cae.data.resizing import MODES
+from cae.data.splits import PICTURE_PROPORTIONS, SPLITS
+from cae.data.tfds import check_range, get_builder, get_version, image_feature, partition_official_splits
+
+SAMPLED_PICTURES = 16
+"""Number of pictures whose mean size stands for that of all."""
+
+
+def open_tfds_pictures(config: Config) -> ImageDataset:
+    """Returns a data set of TFDS with its images at full resolution, of one size or of many.
+
+    Raises:
+      UserError, DatasetUnavailableError: As `open_tfds`; or a picture is smaller than a crop.
+    """
+    builder = get_builder(config.dataset, config.data_dir)
+    image_key, (*_, own_channels) = image_feature(builder)
+    channels = config.channels or own_channels
+    pixel_max, notes = find_pixel_max(builder, image_key)
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+    parts = partition_official_splits(config.dataset, sizes, PICTURE_PROPORTIONS)
+    origins = {name: "{}[{}:{}]".format(*parts[name]) for name in SPLITS}
+    read = functools.partial(_read_pictures, config.dataset, config.data_dir, origins, channels, pixel_max)
+    sample = [image.size for image in _iterate(builder, f"train[:{SAMPLED_PICTURES}]", pixel_max)]
+    num_bytes = round(np.mean(sample)) * sum(stop - start for _, start, stop in parts.values())
+    key = [get_version(builder), channels, origins]
+    return as_picture_dataset(
+        config, store_pictures(config, num_bytes, key, read), channels, notes, pixel_max=pixel_max, version=key[0]
+    )
+
+
+def _read_pictures(
+    dataset: str, data_dir: str | None, origins: dict[str, str], channels: int, pixel_max: int, add: AddPicture
+) -> dict[str, Any]:
+    """Adds the pictures of all splits in order, and returns what is known of them."""
+    builder, counts = get_builder(dataset, data_dir), dict.fromkeys(origins, 0)
+    for split, origin in origins.items():
+        for image in _iterate(builder, origin, pixel_max):
+            picture = np.asarray(to_pil(image).convert(MODES[channels]), np.uint8)
+            add(f"{origin} {counts[split]}", picture.reshape(1, *picture.shape[:2], channels))
+            counts[split] += 1
+    splits = {split: {"images": count, "origin": origins[split]} for split, count in counts.items()}
+    return {"splits": splits, "fingerprint": "", "skipped": []}
+
+
+def _iterate(builder: tfds.core.DatasetBuilder, split: str, pixel_max: int) -> Iterator[np.ndarray]:
+    runtime.import_tensorflow()
+    image_key, _ = image_feature(builder)
+    examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
+    for example in examples.as_numpy_iterator():
+        check_range(builder, split, example[image_key], pixel_max)
+        yield example[image_key] * np.uint8(255 // pixel_max)

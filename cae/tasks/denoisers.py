@@ -1,0 +1,57 @@
+"""What denoises the batches of an evaluation: a model, whole pictures by tiles, or a self-ensemble of either."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cae.data.pictures import center_crop
+from cae.data.symmetries import self_ensemble
+from cae.run import Run
+from cae.tasks import get_corruption
+from cae.tasks.context import EvalContext, get_examples
+from cae.tiling import tiled_predict
+
+MAX_EXAMPLE_SIDE = 192
+"""Of pictures figures show the center of this height and width, at most."""
+
+Denoise = Callable[[tf.Tensor], np.ndarray]
+"""Images [batch, height, width, channels] to images of the same shape."""
+
+
+def make_denoiser(run: Run, context: EvalContext) -> Denoise:
+    """Returns what denoises batches by a run's model."""
+    if context.whole_pictures:
+        predict = self_ensemble(run.denoise) if context.self_ensemble else run.denoise
+
+        def denoise_pictures(images: tf.Tensor) -> np.ndarray:
+            pictures = images.numpy()
+            return np.stack([tiled_predict(predict, each, run.tile_size(each.shape[:2])) for each in pictures])
+
+        return denoise_pictures
+    model = tf.function(run.model)
+    if context.self_ensemble:
+        ensemble = self_ensemble(lambda images: model(tf.constant(images)).numpy())
+        return lambda images: ensemble(images.numpy())
+    return lambda images: model(images).numpy()
+
+
+def timed(denoise: Denoise, images: tf.Tensor) -> tuple[np.ndarray, float]:
+    """Returns what a denoiser returns, and the seconds that it took."""
+    start = time.perf_counter()
+    output = denoise(images)
+    return output, time.perf_counter() - start
+
+
+def get_noisy_examples(context: EvalContext, noise: str, indices: Sequence[int]) -> dict[str, np.ndarray]:
+    """Returns test images with a noise and the model's outputs, as `get_examples` does; of pictures the centers."""
+    corruption = get_corruption(noise)
+    if not (context.whole_pictures or context.self_ensemble):
+        return get_examples(context, corruption, indices)
+    denoise, examples = make_denoiser(context.run, context), []
+    for batch in context.batches("test", corruption, indices).unbatch().batch(1):
+        images = {"image": batch["image"], "input": batch["input"], "output": denoise(batch["input"])}
+        examples.append({name: center_crop(np.asarray(each[0]), MAX_EXAMPLE_SIDE) for name, each in images.items()})
+    side = min(min(each["image"].shape[:2]) for each in examples)
+    return {name: np.stack([center_crop(each[name], side) for each in examples]) for name in examples[0]}

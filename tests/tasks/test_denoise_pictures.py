@@ -1,0 +1,90 @@
+"""Whole pictures of different sizes, denoised by a model that halves them: the results are worked out by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from half_mean import run_of
+from keras import Model
+from PIL import Image
+
+from cae.config import Config
+from cae.data import datasets, pipeline
+from cae.errors import UserError
+from cae.tasks import denoise
+from cae.tasks.baselines import BASELINES
+from cae.tasks.context import EvalContext
+from cae.tasks.denoisers import make_denoiser
+
+SIZES = [(40, 30), (25, 33), (700, 20), (30, 30)]
+
+
+class Half(Model):
+    """Halves images of any size."""
+
+    def call(self, images):
+        return images / 2
+
+
+@pytest.fixture
+def config(tmp_path, random):
+    for folder, count in (("train", 8), ("other", 4)):
+        (tmp_path / folder).mkdir()
+        for index in range(count):
+            size = SIZES[index % 4]
+            image = np.full(size, 60 * (index % 4) + 15, np.uint8)
+            Image.fromarray(image).save(tmp_path / folder / f"{index}.png")
+    return Config(dataset=f"folder:{tmp_path / 'train'}", crop_size=16, model="unet", noise="awgn:5-50")
+
+
+@pytest.fixture
+def context(config, tmp_path):
+    run = run_of(Half(), (16, 16, 1), config)
+    name = f"folder:{tmp_path / 'other'}"
+    dataset = run.replace_test_split(datasets.open_dataset(config), name)
+    return EvalContext(
+        run=run,
+        batches=pipeline.make_eval_batches(dataset, 0),
+        load=dataset.load,
+        noises=["awgn:25", "none"],
+        class_names=[],
+        num_examples=3,
+        baseline_images=2,
+        baseline_tuning_images=1,
+        test_dataset=name,
+        whole_pictures=True,
+    )
+
+
+def test_every_picture_of_another_data_set_is_evaluated_whole(context, monkeypatch):
+    for name in {*BASELINES} - {"gaussian", "median"}:
+        monkeypatch.delitem(BASELINES, name)
+    section = denoise.run(context)
+    rows = {(row["method"], row["noise"]): row for row in section.results["methods"]}
+    model = rows["this model", "none"]
+    clean = np.array([15, 75, 135, 195]) / 255
+    assert model["num_images"] == 4 and section.results["test_dataset"] == context.test_dataset
+    assert model["mse"] == pytest.approx(np.mean((clean / 2) ** 2), rel=1e-5)
+    # The mean over pictures of the PSNR of each, whatever their sizes.
+    assert model["psnr"] == pytest.approx(np.mean(-20 * np.log10(clean / 2)), rel=1e-5)
+    # The noise is not clipped: its variance is that of its level, even near black.
+    assert rows["noisy input", "awgn"]["mse"] == pytest.approx((25 / 255) ** 2, rel=0.1)
+    assert rows["this model", "awgn"]["in_training_distribution"] is True
+    assert rows["median", "awgn"]["num_images"] == 2
+    assert {"denoise", "denoise_extremes", "denoise_methods"} <= section.figures.keys()
+
+
+def test_large_pictures_are_denoised_in_tiles_and_an_ensemble_changes_nothing_that_is_symmetric(context):
+    run = context.run
+    assert run.tile_size((40, 30)) == (40, 30) and run.tile_size((700, 20)) == (640, 20)
+    assert run_of(Half(), (16, 16, 1), Config(model="unet")).tile_size((700, 20)) == (16, 16)
+    for self_ensemble in (False, True):
+        denoiser = make_denoiser(run, dataclasses.replace(context, self_ensemble=self_ensemble))
+        for batch in context.batches("test", None):
+            np.testing.assert_allclose(denoiser(batch["input"]), batch["input"] / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("name, message", [("digits", "does not apply to --dataset=digits"), ("folder:no", "no such")])
+def test_test_pictures_that_are_none_are_refused(config, name, message):
+    with pytest.raises(UserError, match=message):
+        run_of(Half(), (16, 16, 1), config).replace_test_split(datasets.open_dataset(config), name)

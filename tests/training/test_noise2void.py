@@ -1,0 +1,89 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cae.config import Config
+from cae.errors import UserError
+from cae.training import noise2void
+from cae.training.objectives import MicrobatchRng, get_objective
+
+SEED = tf.constant([0, 5], tf.int64)
+
+
+@pytest.fixture
+def objective(tiny):
+    return get_objective(dataclasses.replace(tiny, objective="noise2void", model="unet"))
+
+
+@pytest.fixture
+def batch(random):
+    """Noisy images; what touches the clean ones gets NaN."""
+    noisy = random.random((4, 20, 16, 2), np.float32)
+    return {"image": tf.fill(noisy.shape, np.nan), "input": tf.constant(noisy)}
+
+
+def identity(images, training=False):
+    return tf.identity(images)
+
+
+@pytest.mark.parametrize("size", [(20, 16), (9, 4), (64, 64)])
+def test_each_cell_has_a_pixel_with_a_neighbor_inside_the_image_that_is_another_pixel(size):
+    cells = [-(-side // 8) for side in size]
+    places = tf.random.stateless_uniform([300, *cells, 3], SEED)
+    pixels, neighbors = (each.numpy() for each in noise2void.choose_pixels(places, size))
+    np.testing.assert_array_equal(pixels[..., 0], np.arange(300)[:, None, None] + np.zeros(cells, int))
+    np.testing.assert_array_equal(neighbors[..., 0], pixels[..., 0])
+    distances = np.abs(neighbors - pixels)[..., 1:].max(axis=-1)
+    assert distances.min() >= 1 and distances.max() == 2
+    for axis, (side, count) in enumerate(zip(size, cells)):
+        assert neighbors[..., 1 + axis].min() >= 0 and neighbors[..., 1 + axis].max() < side
+        starts = np.arange(count + 1) * side // count
+        rows = np.moveaxis(pixels[..., 1 + axis], 1 + axis, 0).reshape(count, -1)
+        assert [(row.min(), row.max() + 1) for row in rows] == [*itertools.pairwise(starts)]
+    # Away from the borders, all 24 neighbors are as likely.
+    inner = ((pixels[..., 1:] >= 2) & (pixels[..., 1:] < np.array(size) - 2)).all(axis=-1)
+    offsets, counts = np.unique((neighbors - pixels)[inner][:, 1:], axis=0, return_counts=True)
+    if size != (9, 4):
+        assert len(offsets) == 24 and counts.min() > 0.5 * counts.mean()
+
+
+def test_the_loss_is_that_of_the_replaced_pixels_against_the_noisy_image(objective, batch):
+    seen = []
+    output, losses = objective.losses(lambda images, training: seen.append(images) or images, batch, rng_of(0, 1))
+    noisy, blind = batch["input"].numpy(), seen[0].numpy()
+    replaced = (blind != noisy).any(axis=-1)
+    assert (replaced.sum(axis=(1, 2)) == 3 * 2).all()  # 20 and 16 pixels are 3 and 2 cells of 8.
+    expected = [np.mean((blind[i][replaced[i]] - noisy[i][replaced[i]]) ** 2) for i in range(4)]
+    np.testing.assert_allclose(losses["loss"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(output, blind)
+
+
+def rng_of(index, count):
+    return MicrobatchRng(SEED, index, count, 4)
+
+
+def test_pixels_of_an_image_do_not_depend_on_the_microbatch(objective, batch):
+    whole = objective.losses(identity, batch, rng_of(0, 1))[1]["loss"]
+    halves = [
+        objective.losses(identity, {name: each[2 * i : 2 * i + 2] for name, each in batch.items()}, rng_of(i, 2))
+        for i in range(2)
+    ]
+    np.testing.assert_array_equal(whole, np.concatenate([losses["loss"] for _, losses in halves]))
+    assert len(np.unique(whole)) == 4
+
+
+def test_an_evaluation_returns_the_output_for_all_pixels_and_the_same_loss_each_time(objective, batch):
+    output, losses = objective.losses(identity, batch)
+    np.testing.assert_array_equal(output, batch["input"])
+    one = {name: each[:1] for name, each in batch.items()}
+    np.testing.assert_array_equal(objective.losses(identity, one)[1]["loss"], losses["loss"][:1])
+    assert float(losses["loss"][0]) > 0, "the identity, which removes no noise, must not be the best"
+
+
+@pytest.mark.parametrize("other", [{"regularizer": "acai"}, {"model": "vae"}])
+def test_another_objective_is_refused(other):
+    with pytest.raises(UserError, match="--objective=noise2void does not go with --"):
+        Config(objective="noise2void", **other)
