@@ -13,7 +13,7 @@ from cae.data import datasets
 from cae.io_utils import atomic_write
 from cae.run import Run
 from cae.training import distribution
-from cae.training.trainer import run_training
+from cae.training.train import run_training
 from cae.workdir import check_same_config, load_run_config, lock_workdir
 
 Result = dict[str, Any]

@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from cae.config_upgrade import upgrade
 from cae.errors import UserError, unknown_choice_error
 
 _DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
@@ -190,37 +191,6 @@ class Config:
             raise UserError(
                 f"config.json has a value of a wrong type; another version of this program wrote it: {error}"
             ) from error
-
-
-# --- Configurations of earlier versions -------------------------------------------------------------------------------
-
-RENAMED = {
-    "classes": "normal_classes",
-    "width": "base_filters",
-    "strategy": "distribution_strategy",
-    "records_dir": "cache_dir",
-    "checkpoint_minutes": "checkpoint_interval_minutes",
-    "pictures_every": "image_summary_epochs",
-}
-"""Fields that had another name in the config.json of earlier versions."""
-
-_RENAMED_VALUES = {
-    "loss": {"cross_entropy": "binary_crossentropy", "psnr": "neg_psnr"},
-    "distribution_strategy": {"single": "one_device", "multiworker": "multi_worker_mirrored"},
-}
-
-_RENAMED_NOISES = {"warp:": "affine:", "stripes:": "column_noise:", "mask:": "masking:"}
-
-
-def upgrade(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a config.json under today's names and with today's values."""
-    current = {RENAMED.get(name, name): value for name, value in saved.items()}
-    for name, renamed in _RENAMED_VALUES.items():
-        if name in current:
-            current[name] = renamed.get(current[name], current[name])
-    for old, new in _RENAMED_NOISES.items():
-        current["noise"] = (current.get("noise") or "").replace(old, new) or None
-    return current
 
 
 # --- Checks -----------------------------------------------------------------------------------------------------------

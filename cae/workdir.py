@@ -13,7 +13,8 @@ from typing import Any
 import filelock
 from absl import flags
 
-from cae.config import Config, upgrade
+from cae.config import Config
+from cae.config_upgrade import upgrade
 from cae.errors import UserError
 from cae.io_utils import atomic_write, printable, temporary_path
 

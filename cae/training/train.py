@@ -1,22 +1,23 @@
 """Training from a configuration: the lock of its folder, its data set, its strategy, and the trainer."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from etils import epy
 
 from cae import cli, runtime
-from cae.config import Config
+from cae.config import Config, check_divisible
 from cae.preemption import PreemptionHandler
-from cae.workdir import lock_workdir
+from cae.workdir import lock_workdir, write_run_config
 
 # What the user named is checked before TensorFlow is imported, which takes seconds.
 with epy.lazy_imports():
     import tensorflow as tf
 
     from cae import metrics, models
-    from cae.data import datasets, noise
-    from cae.training import distribution, trainer
+    from cae.data import datasets, noise, pipeline
+    from cae.training import distribution, phases, train_state, trainer
 
 
 def train(config: Config, workdir: Path, signals: PreemptionHandler | None = None) -> None:
@@ -48,7 +49,32 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
             cli.print_line(line)
         strategy = strategy or _make_strategy(config, signals)
         with signals.deferred() as poll_signal:
-            trainer.run_training(strategy, config, dataset, workdir, poll_signal)
+            run_training(strategy, config, dataset, workdir, poll_signal)
+
+
+def run_training(
+    strategy: "tf.distribute.Strategy",
+    config: Config,
+    dataset: "datasets.ImageDataset",
+    workdir: Path,
+    poll_signal: Callable[[], int] = lambda: 0,
+) -> None:
+    """Trains a model, or resumes its training, in a folder that the caller has locked; `poll_signal` is `Trainer`'s.
+
+    Raises `UserError` where the folder contains another run, and what `Trainer.train` raises.
+    """
+    check_divisible(config.batch_size, strategy.num_replicas_in_sync)
+    run_config = write_run_config(workdir, config, dataset.info(), write=distribution.is_chief(strategy))
+    train_data = pipeline.make_train_data(dataset, noise.parse_noise(config.noise), config.batch_size, config.seed)
+    objectives = phases.get_objectives(config)
+    state = train_state.TrainState.create(
+        strategy,
+        config,
+        dataset.image_shape,
+        train_state.num_train_steps(config, train_data),
+        restart_step=train_data.num_steps(max(objectives) - 1),
+    )
+    trainer.Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal).train()
 
 
 def _make_strategy(config: Config, signals: PreemptionHandler) -> "tf.distribute.Strategy":

@@ -13,19 +13,17 @@ from typing import Any
 import psutil
 import tensorflow as tf
 
-from cae.config import Config, check_divisible
-from cae.data import noise, pipeline
-from cae.data.datasets import ImageDataset
+from cae.config import Config
+from cae.data import pipeline
 from cae.errors import UserError, unwrap_graph_error
 from cae.preemption import SIGNALS, Preempted
 from cae.training import distribution
 from cae.training.checkpoints import CheckpointManager
 from cae.training.metric_writer import MetricWriter
 from cae.training.objectives import Objective
-from cae.training.phases import Phases, get_objectives
+from cae.training.phases import Phases
 from cae.training.train_state import TrainState, num_train_epochs, num_train_steps
 from cae.training.train_step import MAX_CONSECUTIVE_NONFINITE_STEPS
-from cae.workdir import write_run_config
 
 TARGET_LOOP_SECONDS, MAX_STEPS_PER_LOOP = 0.5, 500
 """Duration of a call of the graph loop: long compared to the return to Python, and short enough to poll for signals."""
@@ -36,31 +34,6 @@ MAX_ROLLBACKS = 3
 
 class NonFiniteError(Exception):
     """Losses or gradients are not finite, and skipping steps does not help; the message says which."""
-
-
-def run_training(
-    strategy: tf.distribute.Strategy,
-    config: Config,
-    dataset: ImageDataset,
-    workdir: Path,
-    poll_signal: Callable[[], int] = lambda: 0,
-) -> None:
-    """Trains a model, or resumes its training, in a folder that the caller has locked; `poll_signal` is `Trainer`'s.
-
-    Raises `UserError` where the folder contains another run, and what `Trainer.train` raises.
-    """
-    check_divisible(config.batch_size, strategy.num_replicas_in_sync)
-    run_config = write_run_config(workdir, config, dataset.info(), write=distribution.is_chief(strategy))
-    train_data = pipeline.make_train_data(dataset, noise.parse_noise(config.noise), config.batch_size, config.seed)
-    objectives = get_objectives(config)
-    state = TrainState.create(
-        strategy,
-        config,
-        dataset.image_shape,
-        num_train_steps(config, train_data),
-        restart_step=train_data.num_steps(max(objectives) - 1),
-    )
-    Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal).train()
 
 
 class Trainer:

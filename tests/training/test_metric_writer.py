@@ -42,7 +42,8 @@ def state():
 @pytest.fixture
 def train_data():
     """Batches of 4 images, of which an epoch has 10."""
-    return types.SimpleNamespace(num_images=40, batch_size=4, num_steps=lambda epochs: 10 * epochs, validation=iter(()))
+    batches = {"validation": iter(()), "examples": None}
+    return types.SimpleNamespace(num_images=40, batch_size=4, num_steps=lambda epochs: 10 * epochs, **batches)
 
 
 @pytest.fixture

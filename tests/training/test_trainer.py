@@ -15,6 +15,7 @@ from cae.errors import UserError
 from cae.preemption import Preempted
 from cae.training import train_step, trainer
 from cae.training.checkpoints import CheckpointManager
+from cae.training.train import run_training
 
 pytestmark = pytest.mark.usefixtures("same_loops_on_any_machine")
 
@@ -68,11 +69,11 @@ def test_complete_run_says_so_and_is_left_as_it_is(tmp_path, train, tiny, capsys
 
 def test_run_training_trains_a_configured_model(tmp_path):
     config = Config(dataset="digits", latent_dim=4, base_filters=4, batch_size=128, max_steps=2)
-    trainer.run_training(tf.distribute.get_strategy(), config, datasets.open_dataset(config), tmp_path)
+    run_training(tf.distribute.get_strategy(), config, datasets.open_dataset(config), tmp_path)
     assert [line["step"] for line in metrics_lines(tmp_path)] == [2]
     other = dataclasses.replace(config, latent_dim=5)
     with pytest.raises(UserError, match="different config: latent_dim=4"):
-        trainer.run_training(tf.distribute.get_strategy(), other, datasets.open_dataset(other), tmp_path)
+        run_training(tf.distribute.get_strategy(), other, datasets.open_dataset(other), tmp_path)
 
 
 # --- A maximum number of steps ----------------------------------------------------------------------------------------
