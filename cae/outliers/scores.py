@@ -15,8 +15,8 @@ from cae.outliers.score import Score
 with epy.lazy_imports():
     import keras
 
-ALL_CAPABILITIES = ("latents", "embeddings")
-"""What a score may need of a model: latent vectors, or the embeddings of a `DeepCluster` model."""
+ALL_CAPABILITIES = {"latents": "latent vectors", "embeddings": "a trained classifier of clusters"}
+"""What a score may need of a model, by the name in `Score.needs`."""
 
 # The names in `--score`; see `default_score`. To add one, write a subclass of `Score`:
 #
@@ -53,7 +53,8 @@ def get_score(name: str, capabilities: Collection[str] = ALL_CAPABILITIES) -> ty
     if SCORES[name].needs not in {None, *capabilities}:
         available = ", ".join(available_scores(capabilities))
         raise UserError(
-            f"--score={name} needs {SCORES[name].needs}, which this model does not have; available: {available}"
+            f"--score={name} needs {ALL_CAPABILITIES[SCORES[name].needs]}, which this model does not have; available:"
+            f" {available}"
         )
     return SCORES[name]
 

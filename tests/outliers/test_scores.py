@@ -112,9 +112,12 @@ def test_unknown_score_is_refused_with_the_closest_name():
 
 
 def test_score_is_refused_for_a_model_without_what_it_needs():
-    with pytest.raises(UserError, match=r"--score=knn needs latents, which this model.*available: fisher, mse.*hog$"):
+    with pytest.raises(UserError, match=r"--score=knn needs latent vectors, which.*available: fisher, mse.*hog$"):
         scores.get_score("knn", set())
-    with pytest.raises(UserError, match=r"--score=deep_cluster needs embeddings, which this model.*mahalanobis, knn"):
+    with pytest.raises(
+        UserError,
+        match=r"--score=deep_cluster needs a trained classifier of clusters, .*mahalanobis, knn",
+    ):
         scores.get_score("deep_cluster", {"latents"})
     assert scores.get_score("fisher", set()) is SCORES["fisher"]
 

@@ -7,6 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from cae.config import Config
 from cae.report import figures, report, training_curves
 from cae.run import Run
 
@@ -104,6 +105,6 @@ def test_the_run_info_names_the_best_epoch_and_the_training_time(key, tmp_path):
     dataset = {"name": "digits", "image_shape": [28, 28, 1], "splits": splits, "skipped": []}
     run_config = {"dataset": dataset, "config": {"seed": 0, "noise": None}, "versions": {"numpy": "2"}}
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(epoch)}\n" for epoch in epochs))
-    info = Run(tmp_path, run_config, None, mock.Mock(**{"count_params.return_value": 1234}), step=10).info()
+    info = Run(tmp_path, run_config, Config(), mock.Mock(**{"count_params.return_value": 1234}), step=10).info()
     assert info["checkpoint"].startswith("step 10, epoch 1 of 2") and info["training time"] == "1.5 minutes"
     assert (info["config"], info["parameters"]) == ("seed=0", "1,234")
