@@ -34,8 +34,11 @@ def read_tfrecord(path: str, image_column: str, name_column: str | None) -> Iter
             except Exception as error:  # noqa: BLE001 - Protocol buffers raise an error of their own.
                 yield None, UnreadableImageError(f"not a tf.train.Example: {error}")
                 continue
-            name = _first_value(features[name_column]) if name_column in features else None
-            image = _first_value(features[image_column]) if image_column in features else None
+            # A map of protocol buffers does not take None for a key.
+            name, image = (
+                _first_value(features[column]) if column is not None and column in features else None
+                for column in (name_column, image_column)
+            )
             yield _to_text(name), _check_content(image, image_column, [*features])
 
 

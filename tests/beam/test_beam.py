@@ -100,6 +100,10 @@ def test_records_are_read_as_files_are_up_to_what_is_damaged(input_format, write
     else:
         assert failed.keys() == {"cut#0..."} and rows.keys() == images.keys()
 
+    assert predict(*words, "--output=unnamed")[0] == 3
+    rows, failed, _ = read_output(folder / "unnamed")
+    assert {"a#0", "b#24"} <= rows.keys() and "b#25" in failed
+
     assert predict(*words, "--name_column=label", "--output=again")[0] == 3
     rows, failed, _ = read_output(folder / "again")
     if input_format == "tfrecord":
