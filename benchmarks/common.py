@@ -1,6 +1,5 @@
 """What several benchmarks share and what needs no TensorFlow: tables, rounds, processes, and the time of a start."""
 
-import dataclasses
 import multiprocessing
 import os
 import re
@@ -133,8 +132,7 @@ def parse_sizes(flag: str, words: Sequence[str], minimum: int) -> list[int]:
 
 def config_flags(config: Config) -> list[str]:
     """Returns the flags that make a configuration: those of the fields that differ from their defaults."""
-    values = dataclasses.asdict(config)
-    return [f"--{name}={value}" for name, value in values.items() if value != getattr(Config, name)]
+    return [f"--{name}={value}" for name, value in config.changed().items()]
 
 
 def measure_seconds(function: Callable[..., Any], *args: Any, **kwargs: Any) -> float:

@@ -140,9 +140,8 @@ class Config:
         self._check_crops()
         if not 0 < self.learning_rate < 1:
             raise UserError(f"--learning_rate={self.learning_rate} must lie between 0 and 1")
-        if self.objective and (self.regularizer or self.model == "vae"):
-            other = f"--regularizer={self.regularizer}" if self.regularizer else "--model=vae"
-            raise UserError(f"--objective={self.objective} does not go with {other}, which has an objective of its own")
+        if self.objective and self.regularizer:
+            raise UserError(f"--objective={self.objective} does not go with --regularizer={self.regularizer}")
         if self.regularizer is None and self.regularizer_weight != Config.regularizer_weight:
             raise UserError(f"--regularizer_weight={self.regularizer_weight} needs --regularizer=acai")
         if self.seed >= 2**31:
@@ -169,6 +168,10 @@ class Config:
                 raise UserError(f"--{name}={value} does not go with --crop_size: pictures are used whole and unlabeled")
         if is_paired and self.noise:
             raise UserError(f"--noise={self.noise} does not go with --dataset={kind}: pairs have noise of their own")
+
+    def changed(self) -> dict[str, Any]:
+        """Returns the fields that differ from their defaults, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != getattr(Config, name)}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "Config":

@@ -49,8 +49,8 @@ class ModelSpec:
       class_name: The class; its arguments are image_shape, base_filters, output_activation, and latent_dim if that
         flag applies.
       flags: The flags that apply to some models only: latent_dim to an `Autoencoder`, beta to a
-        `GenerativeAutoencoder`, num_clusters and classifier_epochs to a `DeepCluster`, regularizer to what can be
-        trained with one.
+        `GenerativeAutoencoder`, num_clusters and classifier_epochs to a `DeepCluster`, regularizer and objective to
+        what can be trained with one.
       free_sides: Whether it takes images of any height and width.
     """
 
@@ -82,13 +82,13 @@ class ModelSpec:
 
 
 MODELS = {
-    "conv": ModelSpec("cae.models.conv", "ConvAutoencoder", flags=("latent_dim", "regularizer")),
+    "conv": ModelSpec("cae.models.conv", "ConvAutoencoder", flags=("latent_dim", "regularizer", "objective")),
     "vae": ModelSpec("cae.models.vae", "VariationalAutoencoder", flags=("latent_dim", "beta")),
     "deep_cluster": ModelSpec(
         "cae.models.deep_cluster", "DeepCluster", flags=("latent_dim", "num_clusters", "classifier_epochs")
     ),
-    "unet": ModelSpec("cae.models.unet", "UNet", free_sides=True),
-    "dncnn": ModelSpec("cae.models.dncnn", "DnCNN", free_sides=True),
+    "unet": ModelSpec("cae.models.unet", "UNet", flags=("objective",), free_sides=True),
+    "dncnn": ModelSpec("cae.models.dncnn", "DnCNN", flags=("objective",), free_sides=True),
 }
 """The values of --model."""
 
@@ -117,17 +117,22 @@ def check_model_flags(name: str, explicit: Mapping[str, Any]) -> None:
       explicit: The flags that were set, and their values.
     """
     spec = get_model_spec(name)
-    for flag in ("latent_dim", "beta", "regularizer", "num_clusters", "classifier_epochs"):
+    for flag in ("latent_dim", "beta", "regularizer", "objective", "num_clusters", "classifier_epochs"):
         if explicit.get(flag) is not None and flag not in spec.flags:
             able = ", ".join(other for other, each in MODELS.items() if flag in each.flags)
             raise UserError(f"--{flag}={explicit[flag]} does not apply to --model={name}; it applies to {able}")
 
 
-def check_cluster_config(config: Config) -> str | None:
+def check_cluster_config(config: Config, num_images: int | None = None) -> str | None:
     """Checks the configuration of a `DeepCluster` model, and returns a warning where there is a reason for one.
 
+    Args:
+      config: The configuration.
+      num_images: Number of training images, if it is known.
+
     Raises:
-      UserError: No epoch is left for the autoencoder, which is trained before the classifier.
+      UserError: No epoch is left for the autoencoder, which is trained before the classifier, or there are fewer images
+        than clusters.
     """
     if not get_model_spec(config.model).has_clusters:
         return None
@@ -135,6 +140,10 @@ def check_cluster_config(config: Config) -> str | None:
         raise UserError(
             f"--classifier_epochs={config.classifier_epochs} must be less than --epochs={config.epochs}: the"
             " autoencoder is trained in the epochs before"
+        )
+    if num_images is not None and num_images < max(parse_num_clusters(config.num_clusters)):
+        raise UserError(
+            f"--num_clusters={config.num_clusters}: {num_images} training images have {num_images} clusters at most"
         )
     if config.noise:
         return None

@@ -76,7 +76,8 @@ def fit_clusters(model: DeepCluster, images: Iterable[tf.Tensor], seed: int) -> 
     pca = fit_whitening(latents)
     # Directions of negligible variance get a factor of 0.
     whitening = np.zeros([model.latent_dim, model.latent_dim], np.float32)
-    whitening[:, : pca.n_components_] = (pca.components_ / np.sqrt(pca.explained_variance_)[:, None]).T
+    deviations = np.sqrt(np.maximum(pca.explained_variance_, np.finfo(np.float32).tiny))
+    whitening[:, : pca.n_components_] = (pca.components_ / deviations[:, None]).T
     mean = pca.mean_.astype(np.float32)
     whitened = np.ascontiguousarray((latents - mean) @ whitening)
     centroids = [_kmeans(whitened, count, seed + i) for i, count in enumerate(model.num_clusters)]

@@ -32,6 +32,7 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
       UserError: A name is unknown, the data set is not available, or as `lock_workdir` and `Trainer.train`.
       Preempted: A signal was received; the state is saved.
     """
+    models.check_model_flags(config.model, config.changed())
     models.check_crops(config)
     warning = models.check_cluster_config(config)
     metrics.get_loss(config.loss)
@@ -64,6 +65,7 @@ def run_training(
     Raises `UserError` where the folder contains another run, and what `Trainer.train` raises.
     """
     check_divisible(config.batch_size, strategy.num_replicas_in_sync)
+    models.check_cluster_config(config, len(dataset.splits["train"]))
     run_config = write_run_config(workdir, config, dataset.info(), write=distribution.is_chief(strategy))
     train_data = pipeline.make_train_data(dataset, noise.parse_noise(config.noise), config.batch_size, config.seed)
     objectives = phases.get_objectives(config)

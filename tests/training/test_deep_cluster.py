@@ -82,6 +82,11 @@ def test_clusters_are_those_of_scikit_learn(config, state, random):
     assert inertia == pytest.approx(KMeans(3, n_init=20, random_state=0).fit(whitened).inertia_, rel=1e-3)
 
 
+def test_images_that_are_all_the_same_have_finite_clusters(state):
+    arrays = deep_cluster.fit_clusters(state.model, [np.full((9, *SHAPE), 0.5, np.float32)], seed=0)
+    assert all(np.isfinite(each).all() for each in arrays)
+
+
 def test_loss_is_the_mean_cross_entropy_of_the_clusters_of_clean_images(config, state, images):
     objective, model = get_objectives(config)[4], state.model
     objective.initialize(model, [images], lambda arrays: arrays)
@@ -122,6 +127,8 @@ def test_what_cannot_be_clustered_is_one_line(config):
         models.check_cluster_config(dataclasses.replace(config, classifier_epochs=5))
     assert "such as affine:0.4" in models.check_cluster_config(dataclasses.replace(config, noise=None))
     assert models.check_cluster_config(dataclasses.replace(config, model="conv", noise=None)) is None
+    with pytest.raises(UserError, match="--num_clusters=2,3: 2 training images have 2 clusters at most"):
+        models.check_cluster_config(config, num_images=2)
     for text in ("10,", "1,5", "a"):
         with pytest.raises(UserError, match=r"--num_clusters=.* must be comma-separated numbers above 1"):
             dataclasses.replace(config, num_clusters=text)
