@@ -60,13 +60,10 @@ def main() -> None:
         beam = ["cae.beam", f"--saved_model={saved_model}", f"--direct_num_workers={NUM_WORKERS}"]
         beam.append("--direct_running_mode=multi_processing")
         predict = ["cae.predict", f"--workdir={run.workdir}", "--tasks=outliers", *location]
-        last: dict[str, tuple[int, float]] = {}
+        rates = Rates()
 
         def add(program: str, size: int, seconds: float, memory: float | None = None) -> None:
-            before = last.get(program)
-            rate = (size - before[0]) / (seconds - before[1]) if before else None
-            last[program] = size, seconds
-            table.add(program, size, seconds, rate, memory)
+            table.add(program, size, seconds, rates.add(program, size, seconds), memory)
 
         for size in sizes:
             output = folder / f"out-{size}"
@@ -74,6 +71,19 @@ def main() -> None:
             add("plain loop", size, run_loop(saved_model, folder / str(size)))
             drawn = size // DRAWN_FRACTION
             add("cae.predict", drawn, run_program([*predict, f"--images={folder / str(drawn)}"])[0])
+
+
+class Rates:
+    """Images a second of programs between two numbers of images, so that their start does not count."""
+
+    def __init__(self):
+        self._last: dict[str, tuple[int, float]] = {}
+
+    def add(self, program: str, size: int, seconds: float) -> float | None:
+        """Returns the rate of a program since its last number of images; None for the first."""
+        before = self._last.get(program)
+        self._last[program] = size, seconds
+        return (size - before[0]) / (seconds - before[1]) if before else None
 
 
 def run_program(words: list[str]) -> tuple[float, float]:

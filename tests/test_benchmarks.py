@@ -12,7 +12,7 @@ from cli import ROOT, assert_one_line, call, only_flags_of
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from benchmarks import common, sweep
+from benchmarks import beam_prediction, common, sweep
 from cae.config import Config, config_from_flags
 from cae.data import datasets
 from cae.errors import UserError
@@ -183,3 +183,10 @@ def test_results_of_another_configuration_are_not_used(swept):
 def test_bad_flags_are_reported_in_one_line(words, message, tmp_path):
     assert_one_line(run_sweep(*words, folder=tmp_path), message)
     assert not (tmp_path / "runs").exists()
+
+
+def test_rates_leave_out_what_each_program_takes_to_start():
+    rates = beam_prediction.Rates()
+    assert rates.add("a", 1000, 12.0) is rates.add("b", 500, 3.0) is None
+    # 5,000 images more in 10 s more; 100 in 2 s.
+    assert (rates.add("a", 6000, 22.0), rates.add("b", 600, 5.0)) == (500, 50)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cae.io_utils import progress_bar
 from cae.latents.probing import fit_whitening
 from cae.models.deep_cluster import DeepCluster
 from cae.training.distribution import Batch, Broadcast
@@ -80,7 +81,11 @@ def fit_clusters(model: DeepCluster, images: Iterable[tf.Tensor], seed: int) -> 
     whitening[:, : pca.n_components_] = (pca.components_ / deviations[:, None]).T
     mean = pca.mean_.astype(np.float32)
     whitened = np.ascontiguousarray((latents - mean) @ whitening)
-    centroids = [_kmeans(whitened, count, seed + i) for i, count in enumerate(model.num_clusters)]
+    centroids = []
+    with progress_bar(len(model.num_clusters), "clustering", "k-means", delay=1.0) as bar:
+        for i, count in enumerate(model.num_clusters):
+            centroids.append(_kmeans(whitened, count, seed + i))
+            bar.update()
     return [mean, whitening, np.concatenate(centroids)]
 
 
