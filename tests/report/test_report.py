@@ -98,6 +98,17 @@ def test_training_curves_show_every_epoch():
         np.testing.assert_allclose(line.get_xydata(), [(1, 1), (2, 1 / 2), (3, 1 / 3)])
 
 
+def test_the_loss_of_a_classifier_has_a_figure_of_its_own():
+    names = ("train/loss", "validation/loss", "train/psnr", "validation/psnr")
+    epochs = [{"epoch": epoch} | dict.fromkeys(names, 0.1 * epoch) for epoch in (1, 2, 3)]
+    for epoch in epochs[2:]:
+        epoch["validation/classification_loss"] = epoch["validation/loss"]
+    figures = training_curves.training_section(epochs).figures
+    assert [*figures] == ["loss", "classification_loss", "psnr"]
+    drawn = [[[*line.get_xdata()] for line in figure.axes[0].lines] for _, figure in figures.values()]
+    assert drawn == [[[1, 2]] * 2, [[3]] * 2, [[1, 2, 3]] * 2]
+
+
 @pytest.mark.parametrize("key", ["epoch_seconds", "seconds"])  # Older runs have the second.
 def test_the_run_info_names_the_best_epoch_and_the_training_time(key, tmp_path):
     epochs = [{"epoch": e, "step": 10 * e, key: 45.0} for e in (1, 2)]
