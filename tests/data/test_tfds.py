@@ -107,6 +107,24 @@ def test_images_of_many_sizes_need_an_image_size(data_dir):
         datasets.open_dataset(Config(dataset="made_up_shapes", data_dir=data_dir))
 
 
+def test_pictures_of_many_sizes_are_whole_in_memory_and_streamed(data_dir, always):
+    config = Config(dataset="made_up_shapes", data_dir=data_dir, crop_size=16, model="unet")
+    streamed = dataclasses.replace(config, streaming="always", cache_dir=always.cache_dir)
+    for dataset in map(datasets.open_dataset, (config, streamed)):
+        # Heights are 20 and more, images are black and white in turn.
+        train, test = (dataset.splits[name].stacks for name in ("train", "test"))
+        assert len(train) == 22 and sorted(stack.shape[1] for stack in test) == [*range(20, 26)]
+        assert {(len(stack), *stack.shape[2:]) for stack in (*train, *test)} == {(1, 40, 3)}
+        assert sorted(int(stack.mean()) for stack in test) == [0, 0, 0, 255, 255, 255]
+        assert dataset.image_shape == (16, 16, 3) and dataset.num_images == 30
+    assert dataset.folder is not None
+
+
+def test_a_crop_that_is_larger_than_a_picture_is_refused_by_its_name(data_dir):
+    with pytest.raises(UserError, match=r"--crop_size=21 is larger than .* of --dataset=made_up_shapes, 40x20 pixels"):
+        datasets.open_dataset(Config(dataset="made_up_shapes", data_dir=data_dir, crop_size=21, model="unet"))
+
+
 @pytest.mark.parametrize("size", [12, 24])
 def test_images_of_zeros_and_ones_are_scaled_wherever_they_are_read(data_dir, size, always):
     config = Config(dataset="made_up_bits/binary", data_dir=data_dir, image_size=size)
