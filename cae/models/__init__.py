@@ -88,6 +88,7 @@ MODELS = {
         "cae.models.deep_cluster", "DeepCluster", flags=("latent_dim", "num_clusters", "classifier_epochs")
     ),
     "unet": ModelSpec("cae.models.unet", "UNet", flags=("objective",), free_sides=True),
+    "resunet": ModelSpec("cae.models.resunet", "ResUNet", flags=("objective",), free_sides=True),
     "dncnn": ModelSpec("cae.models.dncnn", "DnCNN", flags=("objective",), free_sides=True),
 }
 """The values of --model."""
