@@ -33,7 +33,7 @@ class Config:
         "mnist",
         "A TFDS image data set by its name, 'digits' (bundled with scikit-learn), 'lines' (synthetic), 'folder:PATH' of"
         " images, or 'records:PATH' written by cae.write_records; with --crop_size 'pairs:NOISY,CLEAN', two folders of"
-        " pictures that belong together by name, or 'takes:FIRST,SECOND', two noisy takes of the same.",
+        " images that belong together by name, or 'takes:FIRST,SECOND', two noisy takes of the same.",
     )
     fallback_dataset: str | None = field(None, "Used, with a warning, where --dataset is not available.")
     data_dir: str | None = field(None, "Where TFDS keeps prepared data sets; default: its own folder.")
@@ -54,12 +54,12 @@ class Config:
     channels: int | None = field(None, "1 for grayscale, 3 for color; default: the data set's own, 1 for a folder.")
     crop_size: int | None = field(
         None,
-        "Train on random crops of this side out of pictures of any sizes, at full resolution; validation and test are"
-        " whole pictures.",
+        "Train on random crops of this side out of images of any sizes, at full resolution; validation and test are"
+        " whole images.",
         lower_bound=1,
     )
     augment: bool = field(False, "Flip crops and turn them by quarters at random.")
-    crops_per_image: int = field(16, "Number of crops of each picture in an epoch.", lower_bound=1)
+    crops_per_image: int = field(16, "Number of crops of each image in an epoch.", lower_bound=1)
     normal_classes: str | None = field(
         None, "Comma-separated classes to train on, or all but some by a minus before each; the others are outliers."
     )
@@ -165,7 +165,7 @@ class Config:
             return
         for name in ("image_size", "normal_classes"):
             if (value := getattr(self, name)) is not None:
-                raise UserError(f"--{name}={value} does not go with --crop_size: pictures are used whole and unlabeled")
+                raise UserError(f"--{name}={value} does not go with --crop_size: images are used whole and unlabeled")
         if is_paired and self.noise:
             raise UserError(f"--noise={self.noise} does not go with --dataset={kind}: pairs have noise of their own")
 

@@ -34,7 +34,7 @@ class ModelFunctions:
     any_range: bool = False
 
     def denoise(self, images: Any) -> np.ndarray:
-        """Returns the model's outputs for images, in 0..1; U-Net and DnCNN take any height and width."""
+        """Returns the model's outputs for images, in 0..1; U-Nets and DnCNN take any height and width."""
         batch, is_single = inference.as_batch(images, self.image_shape, self.free_sides, self.any_range)
         outputs = inference.predict_in_batches(self._denoise, batch, "denoising")
         return outputs[0] if is_single else outputs

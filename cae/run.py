@@ -118,15 +118,15 @@ class Run(ModelFunctions):
         return dataset
 
     def replace_test_split(self, dataset: datasets.ImageDataset, name: str, **overrides: Any) -> datasets.ImageDataset:
-        """Returns a data set of pictures with the test pictures of another data set; raises `UserError` for others.
+        """Returns a data set of images with the test images of another data set; raises `UserError` for others.
 
         Args:
           dataset: The run's data set.
-          name: That of another data set: all pictures of a folder, the official test split of one of TFDS.
+          name: That of another data set: all images of a folder, the official test split of one of TFDS.
           **overrides: As for `open_dataset`.
         """
         config = dataclasses.replace(self.config, dataset=name, channels=self.image_shape[2], noise=None, **overrides)
-        test = datasets.open_test_pictures(config)
+        test = datasets.open_test_images(config)
         return dataclasses.replace(dataset, splits=dataset.splits | {"test": test})
 
     @property
@@ -137,7 +137,7 @@ class Run(ModelFunctions):
     def tile_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the height and width of the tiles in which an image of a (height, width) is denoised.
 
-        A model of crops takes a picture whole, or in large tiles. One of whole images has learned where their border
+        A model of crops takes an image whole, or in large tiles. One of whole images has learned where their border
         is: applied to a large page, it turned digits far from a border into clouds.
         """
         if self.config.crop_size is None:

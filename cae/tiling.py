@@ -18,7 +18,7 @@ MAX_OVERLAP = 64
 """Pixels by which tiles overlap, at most: about as far as a convolutional denoiser sees."""
 
 MAX_TILE_SIDE = 640
-"""Of the tiles of large pictures: the features of a U-Net then take a few hundred MiB. Smaller ones are one tile."""
+"""Of the tiles of large images: the features of a U-Net then take a few hundred MiB. Smaller ones are one tile."""
 
 PredictFn = Callable[[np.ndarray], np.ndarray]
 """Images `[batch, height, width, channels]` to images of the same shape."""

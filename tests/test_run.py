@@ -94,7 +94,7 @@ def test_functions_are_compiled_once_and_agree_with_the_model(name, monkeypatch)
     assert run._denoise.experimental_get_tracing_count() == 1
 
 
-@pytest.mark.parametrize("name", ["unet", "dncnn"])
+@pytest.mark.parametrize("name", ["unet", "resunet", "dncnn"])
 def test_denoisers_take_any_height_and_width(name):
     run = small_run(name)
     for size in ((1, 1), (45, 62), (28, 28), (5, 90)):

@@ -1,24 +1,24 @@
-"""Random crops and centers of pictures as graph functions, of which `cae.data.pipeline` makes batches."""
+"""Random crops and centers of images of any sizes as graph functions, of which `cae.data.pipeline` makes batches."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from cae.data.pictures import Crops, PictureSplit
+from cae.data.full_resolution import Crops, FullResolutionSplit
 
 _CROP_STREAM = 3
 """Separates the places of crops from the noise of the same step."""
 
 
 def make_center_gather(
-    split: PictureSplit, max_side: int = sys.maxsize
+    split: FullResolutionSplit, max_side: int = sys.maxsize
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-    """Returns what takes pictures by index within a graph, whole or their centers; those of a batch have one size.
+    """Returns what takes images by index within a graph, whole or their centers; those of a batch have one size.
 
     Args:
-      split: The pictures.
-      max_side: Of larger pictures the center of this height and width is taken.
+      split: The images.
+      max_side: Of larger images the center of this height and width is taken.
 
     Returns:
       A function of indices, int64 [batch]: targets, uint8 [batch, height, width, channels]; labels of 0, int64 [batch];
@@ -34,11 +34,13 @@ def make_center_gather(
     return gather
 
 
-def make_crop_sample(split: PictureSplit, crops: Crops) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
-    """Returns what cuts crops at random places out of pictures within a graph.
+def make_crop_sample(
+    split: FullResolutionSplit, crops: Crops
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    """Returns what cuts crops at random places out of images within a graph.
 
     Returns:
-      A function of indices, int64 [batch], which begin again after the last picture, and a seed [2]: targets, uint8
+      A function of indices, int64 [batch], which begin again after the last image, and a seed [2]: targets, uint8
       [batch, size, size, channels]; of pairs also inputs.
     """
 
@@ -52,7 +54,7 @@ def make_crop_sample(split: PictureSplit, crops: Crops) -> Callable[[tf.Tensor, 
     return sample
 
 
-def _unstack(stacks: tf.Tensor, split: PictureSplit, shape: Sequence[int | None]) -> tuple[tf.Tensor, ...]:
+def _unstack(stacks: tf.Tensor, split: FullResolutionSplit, shape: Sequence[int | None]) -> tuple[tf.Tensor, ...]:
     """Returns each take of stacks [batch, takes, height, width, channels], whose shape without channels is given."""
     num_takes, *_, channels = split.stacks[0].shape
     return tuple(tf.ensure_shape(stacks[:, take], [*shape, channels]) for take in range(num_takes))

@@ -15,11 +15,11 @@ from cae.config import Config
 from cae.data import record_cache
 from cae.data.digits import open_digits
 from cae.data.duplicates import remove_duplicates
+from cae.data.full_resolution_folder import open_full_resolution_folder
+from cae.data.full_resolution_tfds import open_full_resolution_tfds
 from cae.data.image_dataset import ImageDataset
 from cae.data.image_folder import open_image_folder
 from cae.data.lines import open_lines
-from cae.data.picture_folder import open_picture_folder
-from cae.data.picture_tfds import open_tfds_pictures
 from cae.data.records import open_records
 from cae.data.splits import SPLITS, ArraySplit, Images, Split
 from cae.data.tfds import DatasetUnavailableError, open_tfds
@@ -34,8 +34,8 @@ DATASETS: dict[str, Callable[[Config], ImageDataset]] = {
     "lines": open_lines,
     "folder:": open_image_folder,
     "records:": open_records,
-    "pairs:": open_picture_folder,
-    "takes:": open_picture_folder,
+    "pairs:": open_full_resolution_folder,
+    "takes:": open_full_resolution_folder,
 }
 """What opens a data set by its name, up to a colon; other names are those of TFDS."""
 
@@ -79,7 +79,7 @@ def _open(config: Config) -> ImageDataset:
         raise UserError(f"--image_size={config.image_size} must be at least {MIN_IMAGE_SIZE}, SSIM's window size")
     opener = get_opener(config.dataset) or open_tfds
     if config.crop_size is not None:
-        dataset = _open_pictures(config)
+        dataset = _open_images(config)
         return remove_duplicates(dataset) if config.remove_duplicates else dataset
     dataset = opener(config)
     if min(dataset.image_shape[:2]) < MIN_IMAGE_SIZE:
@@ -93,8 +93,8 @@ def _open(config: Config) -> ImageDataset:
     return remove_duplicates(dataset) if config.remove_duplicates else dataset
 
 
-def _open_pictures(config: Config) -> ImageDataset:
-    """Returns a data set of pictures of any sizes, for training on crops."""
+def _open_images(config: Config) -> ImageDataset:
+    """Returns a data set of images of any sizes, for training on crops."""
     if config.crop_size < MIN_IMAGE_SIZE:
         raise UserError(f"--crop_size={config.crop_size} must be at least {MIN_IMAGE_SIZE}, SSIM's window size")
     if config.dataset in DATASETS or config.dataset.startswith("records:"):
@@ -102,11 +102,11 @@ def _open_pictures(config: Config) -> ImageDataset:
             f"--crop_size={config.crop_size} does not apply to --dataset={config.dataset}; it applies to folder:PATH,"
             " pairs:NOISY,CLEAN, takes:FIRST,SECOND and the data sets of TFDS"
         )
-    return open_picture_folder(config) if ":" in config.dataset else open_tfds_pictures(config)
+    return open_full_resolution_folder(config) if ":" in config.dataset else open_full_resolution_tfds(config)
 
 
-def open_test_pictures(config: Config) -> Split:
-    """Returns the pictures of a data set to evaluate on: all of a folder, or the test split of one of TFDS.
+def open_test_images(config: Config) -> Split:
+    """Returns the images of a data set to evaluate on: all of a folder, or the test split of one of TFDS.
 
     Raises:
       UserError: As `open_dataset`, which divides a folder among the splits instead.
@@ -114,7 +114,7 @@ def open_test_pictures(config: Config) -> Split:
     config = dataclasses.replace(config, crop_size=MIN_IMAGE_SIZE, remove_duplicates=False)
     get_opener(config.dataset)
     is_folder = ":" in config.dataset and not config.dataset.startswith("records:")
-    dataset = open_picture_folder(config, divided=False) if is_folder else _open_pictures(config)
+    dataset = open_full_resolution_folder(config, divided=False) if is_folder else _open_images(config)
     for line in dataset.warnings():
         print(line, flush=True)
     return dataset.splits["test"]

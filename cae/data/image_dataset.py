@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cae.data.pictures import Crops
+from cae.data.full_resolution import Crops
 from cae.data.splits import ArraySplit, Images, Split
 from cae.io_utils import abbreviate, printable
 
@@ -38,7 +38,8 @@ class ImageDataset:
       warning: Why this is another data set than was requested, if it is.
       excluded_classes: Takes a split's name, and returns images and labels of the classes that --normal_classes
         excludes; None without the flag.
-      crops: How training crops are cut out where the splits are a `PictureSplit`; `image_shape` is that of a crop.
+      crops: How training crops are cut out where the splits are a `FullResolutionSplit`;
+        `image_shape` is that of a crop.
       interpolation_metric: Measures interpolated images as `lines.evaluate_interpolation` does; None if the images
         between two images are unknown.
     """

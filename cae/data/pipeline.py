@@ -4,7 +4,7 @@ Training batches are {image, input}, evaluation batches {image, input, label}: `
 the model sees, both float32 [batch, height, width, channels], equal without a corruption or a pair, and in 0..1 unless
 noise is not clipped; `label` is int64 [batch]. `one_hot_labels` makes labels one-hot.
 
-Where a data set has `crops`, training batches are crops of pictures, and in evaluation each picture is a batch.
+Where a data set has `crops`, training batches are crops of images, and in evaluation each image is a batch.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from cae.data.crops import make_center_gather, make_crop_sample
+from cae.data.full_resolution import FullResolutionSplit
 from cae.data.image_dataset import ImageDataset
 from cae.data.noise import Corruption
-from cae.data.pictures import PictureSplit
 from cae.data.records import RecordSplit
 from cae.data.splits import ArraySplit, Split
 
@@ -33,7 +33,7 @@ MAX_SAMPLE_EXAMPLES = 100_000
 EVAL_BATCH_SIZE, NUM_PREFETCHED = 256, 4
 
 MAX_VALIDATION_SIDE, NUM_SUMMARY_EXAMPLES = 512, 8
-"""Of larger pictures the center is validated; and of how many pictures TensorBoard shows the center."""
+"""Of larger images the center is validated; and of how many images TensorBoard shows the center."""
 
 Gather = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 """Takes indices, int64 [batch], within a graph, and returns images, uint8, and labels, int64; of pairs also inputs."""
@@ -88,11 +88,11 @@ def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_
 
 
 def _make_crop_data(dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int) -> TrainData:
-    """Returns the batches of a data set of pictures: crops to train on, and pictures to evaluate."""
+    """Returns the batches of a data set of images: crops to train on, and images to evaluate."""
     train, validation, crops = dataset.splits["train"], dataset.splits["validation"], dataset.crops
     num_images, indices = len(train) * crops.per_image, range(len(validation))
 
-    def evaluate(split: PictureSplit, indices: range, max_side: int, batch_size: int = 1) -> tf.data.Dataset:
+    def evaluate(split: FullResolutionSplit, indices: range, max_side: int, batch_size: int = 1) -> tf.data.Dataset:
         return evaluation_batches(make_center_gather(split, max_side), indices, corruption, batch_size, seed)
 
     return TrainData(
@@ -203,7 +203,7 @@ def evaluation_batches(
         dataset = tf.data.Dataset.range(indices.start, indices.stop, indices.step)
     else:
         dataset = tf.data.Dataset.from_tensor_slices(np.asarray(indices, np.int64))
-    # Pictures may be large: the next one is read while one is evaluated.
+    # Images may be large: the next one is read while one is evaluated.
     num_parallel, num_prefetched = (1, 1) if batch_size == 1 else (tf.data.AUTOTUNE, NUM_PREFETCHED)
     return _deterministic(dataset.batch(batch_size).map(make_batch, num_parallel), num_prefetched)
 

@@ -25,8 +25,8 @@ SPLITS = {
 
 # MNIST's sizes: 50,000 / 5,000 / 5,000 / 10,000. Other data sets are divided in proportion.
 PROPORTIONS = {"train": 10, "validation": 1, "calibration": 1, "test": 2}
-PICTURE_PROPORTIONS = {"train": 17, "validation": 1, "calibration": 1, "test": 1}
-"""Of pictures that crops are cut out of: one is thousands of small images, so that few are enough to choose by."""
+FULL_RESOLUTION_PROPORTIONS = {"train": 17, "validation": 1, "calibration": 1, "test": 1}
+"""Of images that crops are cut out of: one is thousands of small images, so that few are enough to choose by."""
 
 
 def chunk_slices(total: int) -> Iterator[slice]:
@@ -130,7 +130,7 @@ def partition(
       option: The flag and value that name the images, for the error.
       total: Number of images.
       names: Names of the splits.
-      proportions: By name; `PICTURE_PROPORTIONS` may give a split more than its share, one picture.
+      proportions: By name; `FULL_RESOLUTION_PROPORTIONS` may give a split more than its share, one image.
 
     Returns:
       The (start, stop) of each split by name; what is left over by rounding is in the first.
@@ -139,7 +139,7 @@ def partition(
       UserError: There are too few images for one in each split.
     """
     shares = sum(proportions[name] for name in names)
-    minimum = len(names) if proportions is PICTURE_PROPORTIONS else shares
+    minimum = len(names) if proportions is FULL_RESOLUTION_PROPORTIONS else shares
     if total < minimum:
         raise UserError(f"{option} has {total} images; {minimum} are needed for {', '.join(names)}")
     sizes = [max(1, total * proportions[name] // shares) for name in names]

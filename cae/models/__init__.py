@@ -102,7 +102,7 @@ def get_model_spec(name: str) -> ModelSpec:
 
 
 def check_crops(config: Config) -> None:
-    """Raises `UserError` for an unknown model, or for one of a fixed size where pictures have many."""
+    """Raises `UserError` for an unknown model, or for one of a fixed image size where images have many."""
     if not get_model_spec(config.model).free_sides and config.crop_size is not None:
         able = " or ".join(name for name, spec in MODELS.items() if spec.free_sides)
         raise UserError(

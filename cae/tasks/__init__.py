@@ -48,8 +48,8 @@ PAIRED_DATASETS = ("pairs:", "takes:")
 PAIRED = "paired"
 """The name of the noise of a data set of pairs, which has it already."""
 
-PICTURE_NOISES = ("awgn:15", "awgn:25", "awgn:50", CLEAN)
-"""What denoising of whole pictures is evaluated on by default, beside the noise of the training."""
+FULL_RESOLUTION_NOISES = ("awgn:15", "awgn:25", "awgn:50", CLEAN)
+"""What denoising of whole images is evaluated on by default, beside the noise of the training."""
 
 BENCHMARK_NOISES = (
     "gaussian:0.1", "gaussian:0.3", "gaussian:0.5", "gaussian:0.8",
@@ -86,7 +86,7 @@ def get_tasks(names: Sequence[str], config: Config, available: Iterable[str] = T
         if name not in allowed:
             raise UserError(f"--tasks={name} needs latent vectors, and --model={config.model} has none")
         if name != "denoise" and config.crop_size is not None:
-            raise UserError(f"--tasks={name} needs images of one size, and the run was trained on crops of pictures")
+            raise UserError(f"--tasks={name} needs images of one size, and the run was trained on crops of images")
     if config.crop_size is not None:
         allowed = ["denoise"]
     return [name for name in allowed if name in (names or allowed)]
@@ -108,7 +108,7 @@ def get_noises(requested: str | None, config: Config, test_dataset: str | None =
 
     Args:
       requested: Several noises, comma-separated. None, or the noise of the training, as a flagfile repeats it, stands
-        for that and `BENCHMARK_NOISES`, or `PICTURE_NOISES`; or for that of pairs.
+        for that and `BENCHMARK_NOISES`, or `FULL_RESOLUTION_NOISES`; or for that of pairs.
       config: The configuration of the run.
       test_dataset: The data set to evaluate on; None for the run's own.
 
@@ -123,8 +123,9 @@ def get_noises(requested: str | None, config: Config, test_dataset: str | None =
     if requested and requested != trained:
         noises = requested.split(",")
     else:
-        defaults = (DEFAULT_NOISE, BENCHMARK_NOISES) if config.crop_size is None else ("awgn:25", PICTURE_NOISES)
-        noises = [trained or defaults[0], *defaults[1]]
+        on_crops = config.crop_size is not None
+        default, others = ("awgn:25", FULL_RESOLUTION_NOISES) if on_crops else (DEFAULT_NOISE, BENCHMARK_NOISES)
+        noises = [trained or default, *others]
     for text in noises:
         if text != CLEAN:
             noise.parse_noise(text)

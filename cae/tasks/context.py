@@ -76,8 +76,8 @@ class EvalContext:
       interpolation_metric: Scores of paths `[pairs, 16, height, width, channels]` with equally spaced weights, by name,
         of a data set for which the truth is known; None for other data sets.
       self_ensemble: Whether denoised images are means over flips and turns.
-      test_dataset: Name of the data set of the test pictures, where it is not the run's.
-      whole_pictures: Whether each batch is a picture of its own size, and what `load` returns are their centers.
+      test_dataset: Name of the data set of the test images, where it is not the run's.
+      whole_images: Whether each batch is an image of its own size, and what `load` returns are their centers.
       seed: Seed of random choices.
     """
 
@@ -99,7 +99,7 @@ class EvalContext:
     interpolation_metric: Callable[[np.ndarray], Mapping[str, float]] | None = None
     self_ensemble: bool = False
     test_dataset: str | None = None
-    whole_pictures: bool = False
+    whole_images: bool = False
     seed: int = 0
 
 
@@ -126,7 +126,7 @@ def build_context(
         outlier_data=build_outlier_data(run, dataset, values, values.outlier_datasets) if with_outliers else None,
         interpolation_weights=interpolation.parse_weights(values.interpolation_weights),
         interpolation_metric=dataset.interpolation_metric,
-        whole_pictures=dataset.crops is not None,
+        whole_images=dataset.crops is not None,
         seed=run.config.seed,
         **{name: values[name].value for name in FLAGS},
     )

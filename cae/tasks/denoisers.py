@@ -1,4 +1,4 @@
-"""What denoises the batches of an evaluation: a model, whole pictures by tiles, or a self-ensemble of either."""
+"""What denoises the batches of an evaluation: a model, whole images by tiles, or a self-ensemble of either."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from cae.data.pictures import center_crop
+from cae.data.full_resolution import center_crop
 from cae.data.symmetries import self_ensemble
 from cae.run import Run
 from cae.tasks import get_corruption
@@ -14,7 +14,7 @@ from cae.tasks.context import EvalContext, get_examples
 from cae.tiling import tiled_predict
 
 MAX_EXAMPLE_SIDE = 192
-"""Of pictures figures show the center of this height and width, at most."""
+"""Figures show the center of larger images, of this height and width."""
 
 Denoise = Callable[[tf.Tensor], np.ndarray]
 """Images [batch, height, width, channels] to images of the same shape."""
@@ -22,14 +22,13 @@ Denoise = Callable[[tf.Tensor], np.ndarray]
 
 def make_denoiser(run: Run, context: EvalContext) -> Denoise:
     """Returns what denoises batches by a run's model."""
-    if context.whole_pictures:
+    if context.whole_images:
         predict = self_ensemble(run.denoise) if context.self_ensemble else run.denoise
 
-        def denoise_pictures(images: tf.Tensor) -> np.ndarray:
-            pictures = images.numpy()
-            return np.stack([tiled_predict(predict, each, run.tile_size(each.shape[:2])) for each in pictures])
+        def denoise_whole(images: tf.Tensor) -> np.ndarray:
+            return np.stack([tiled_predict(predict, each, run.tile_size(each.shape[:2])) for each in images.numpy()])
 
-        return denoise_pictures
+        return denoise_whole
     model = tf.function(run.model)
     if context.self_ensemble:
         ensemble = self_ensemble(lambda images: model(tf.constant(images)).numpy())
@@ -45,9 +44,9 @@ def timed(denoise: Denoise, images: tf.Tensor) -> tuple[np.ndarray, float]:
 
 
 def get_noisy_examples(context: EvalContext, noise: str, indices: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns test images with a noise and the model's outputs, as `get_examples` does; of pictures the centers."""
+    """Returns test images with a noise and the model's outputs, as `get_examples` does; the centers of whole images."""
     corruption = get_corruption(noise)
-    if not (context.whole_pictures or context.self_ensemble):
+    if not (context.whole_images or context.self_ensemble):
         return get_examples(context, corruption, indices)
     denoise, examples = make_denoiser(context.run, context), []
     for batch in context.batches("test", corruption, indices).unbatch().batch(1):

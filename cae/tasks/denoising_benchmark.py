@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from cae.data import noise
-from cae.data.pictures import center_crop
+from cae.data.full_resolution import center_crop
 from cae.metrics import METRICS
 from cae.tasks import CLEAN, PAIRED, PAIRED_DATASETS, baselines, get_corruption
 from cae.tasks.baseline_tuning import TuningCache
@@ -19,10 +19,10 @@ from cae.tasks.denoisers import MAX_EXAMPLE_SIDE, make_denoiser, timed
 NOISY_INPUT, THIS_MODEL = "noisy input", "this model"
 
 MAX_BASELINE_VALUES = 2**26
-"""Of the pictures that classical baselines denoise: all of them are in memory, and in that of other processes."""
+"""Of whole images that classical baselines denoise: all of them are in memory, and in that of other processes."""
 
 TUNING_SIDE = 128
-"""Of the centers of pictures that parameters are tuned on, at most, in pixels."""
+"""Of the centers of images that parameters are tuned on, at most, in pixels."""
 
 NO_VALUES = np.zeros(0, np.float32)
 
@@ -156,22 +156,22 @@ def _run_baselines(
 
 
 def _first_batches(context: EvalContext, split: str, text: str, max_images: int) -> list[dict[str, np.ndarray]]:
-    """Returns the batches of the first images of a split under a noise; of pictures, `MAX_BASELINE_VALUES` at most."""
+    """Returns the batches of a split's first images under a noise; of whole images, `MAX_BASELINE_VALUES` at most."""
     indices = range(min(max_images, len(context.load(split)[0])))
     batches, num_values = [], 0
     for batch in context.batches(split, get_corruption(text), indices):
         num_values += batch["image"].shape.num_elements()
-        if batches and num_values > MAX_BASELINE_VALUES and context.whole_pictures:
+        if batches and num_values > MAX_BASELINE_VALUES and context.whole_images:
             break
         batches.append({name: values.numpy() for name, values in batch.items()})
     return batches
 
 
 def _tuning_images(context: EvalContext, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first clean and noisy validation images `[n, height, width, channels]`, of pictures the centers."""
+    """Returns the first clean and noisy validation images `[n, height, width, channels]`, or their centers."""
     batches = _first_batches(context, "validation", text, context.baseline_tuning_images)
     sides = [side for batch in batches for side in batch["image"].shape[1:3]]
-    side = min(TUNING_SIDE, *sides) if context.whole_pictures else max(sides)
+    side = min(TUNING_SIDE, *sides) if context.whole_images else max(sides)
     centers = {name: [center_crop(batch[name], side) for batch in batches] for name in ("image", "input")}
     return np.concatenate(centers["image"]), np.concatenate(centers["input"])
 

@@ -47,7 +47,7 @@ def define_eval_flags() -> None:
     """Defines the flags of eval.py."""
     define_common_flags(tasks.TASKS)
     flags.DEFINE_list("compare", [], "Workdirs of other runs, comma-separated, whose models denoise the same images.")
-    test_help = "Pictures to evaluate on instead of the run's test split, named as for --dataset; for runs on crops."
+    test_help = "Images to evaluate on instead of the run's test split, named as for --dataset; for runs on crops."
     flags.DEFINE_string("test_dataset", None, test_help)
     flags.DEFINE_integer("interpolation_pairs", 300, "Pairs of test images of each kind to interpolate.", lower_bound=1)
     flags.DEFINE_integer("baseline_images", 1000, "Test images that classical baselines denoise.", lower_bound=1)

@@ -41,7 +41,7 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
     is_chief = runtime.is_chief(config.distribution_strategy)
     with lock_workdir(workdir) if is_chief else contextlib.nullcontext():
         # The images of some classes are counted by reading them, for which TensorFlow has to be set up; so are
-        # duplicates, and pictures are read when they are opened.
+        # duplicates, and images are read when they are opened.
         reads = config.normal_classes or config.remove_duplicates or config.crop_size
         strategy = _make_strategy(config, signals) if reads else None
         dataset = datasets.open_dataset(config)

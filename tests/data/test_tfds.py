@@ -22,7 +22,7 @@ class MadeUpShapes(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         features = {
-            "picture": tfds.features.Image(shape=(None, None, 3)),
+            "image": tfds.features.Image(shape=(None, None, 3)),
             "kind": tfds.features.ClassLabel(names=["dark", "bright"]),
         }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
@@ -36,7 +36,7 @@ class MadeUpShapes(tfds.core.GeneratorBasedBuilder):
     def _examples(self, count):
         for number in range(count):
             value = 255 if number % 2 else 0
-            yield number, {"picture": np.full((20 + number, 40, 3), value, np.uint8), "kind": number % 2}
+            yield number, {"image": np.full((20 + number, 40, 3), value, np.uint8), "kind": number % 2}
 
 
 class MadeUpBits(tfds.core.GeneratorBasedBuilder):
@@ -107,7 +107,7 @@ def test_images_of_many_sizes_need_an_image_size(data_dir):
         datasets.open_dataset(Config(dataset="made_up_shapes", data_dir=data_dir))
 
 
-def test_pictures_of_many_sizes_are_whole_in_memory_and_streamed(data_dir, always):
+def test_images_of_many_sizes_are_whole_in_memory_and_streamed(data_dir, always):
     config = Config(dataset="made_up_shapes", data_dir=data_dir, crop_size=16, model="unet")
     streamed = dataclasses.replace(config, streaming="always", cache_dir=always.cache_dir)
     for dataset in map(datasets.open_dataset, (config, streamed)):
@@ -120,7 +120,7 @@ def test_pictures_of_many_sizes_are_whole_in_memory_and_streamed(data_dir, alway
     assert dataset.folder is not None
 
 
-def test_a_crop_that_is_larger_than_a_picture_is_refused_by_its_name(data_dir):
+def test_a_crop_that_is_larger_than_an_image_is_refused_by_its_name(data_dir):
     with pytest.raises(UserError, match=r"--crop_size=21 is larger than .* of --dataset=made_up_shapes, 40x20 pixels"):
         datasets.open_dataset(Config(dataset="made_up_shapes", data_dir=data_dir, crop_size=21, model="unet"))
 

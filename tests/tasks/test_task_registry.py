@@ -51,7 +51,7 @@ CROPS = Config(dataset="folder:a", crop_size=16, model="unet", noise="awgn:5-50"
 PAIRS = Config(dataset="pairs:a,b", crop_size=16, model="unet")
 
 
-def test_runs_on_crops_denoise_whole_pictures_and_pairs_have_their_own_noise():
+def test_runs_on_crops_denoise_whole_images_and_pairs_have_their_own_noise():
     assert tasks.get_tasks([], CROPS) == tasks.get_tasks(["denoise"], CROPS, PREDICTORS) == ["denoise"]
     with pytest.raises(UserError, match="--tasks=outliers needs images of one size, and the run was trained on crops"):
         tasks.get_tasks(["outliers"], CROPS)

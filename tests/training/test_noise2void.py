@@ -88,5 +88,7 @@ def test_another_objective_is_refused():
     with pytest.raises(UserError, match="--objective=noise2void does not go with --regularizer=acai"):
         Config(objective="noise2void", regularizer="acai")
     for model in ("vae", "deep_cluster"):
-        with pytest.raises(UserError, match=f"does not apply to --model={model}; it applies to conv, unet, dncnn"):
+        with pytest.raises(
+            UserError, match=f"does not apply to --model={model}; it applies to conv, unet, resunet, dncnn"
+        ):
             models.check_model_flags(model, {"objective": "noise2void"})

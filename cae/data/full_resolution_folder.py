@@ -1,4 +1,4 @@
-"""Folders of pictures for training on crops: one folder, or two of pictures that belong together by their names."""
+"""Folders of images for training on crops: one folder, or two of images that belong together by their names."""
 
 import collections
 import contextlib
@@ -16,61 +16,61 @@ from cae.config import Config
 from cae.data.duplicates import describe_duplicates, find_duplicates
 from cae.data.folder_files import FileReader, list_files, survey_folder
 from cae.data.folder_layout import FolderLayout, describe_layout, divide, find_layout, get_group
+from cae.data.full_resolution import Crops, FullResolutionSplit, check_sizes
 from cae.data.image_dataset import ImageDataset
-from cae.data.picture_store import AddPicture, StoredPictures, store_pictures
-from cae.data.pictures import Crops, PictureSplit, check_sizes
-from cae.data.splits import PICTURE_PROPORTIONS, SPLITS, split_bounds
+from cae.data.image_store import AddImage, StoredImages, store_images
+from cae.data.splits import FULL_RESOLUTION_PROPORTIONS, SPLITS, split_bounds
 from cae.errors import UserError
 from cae.io_utils import abbreviate, printable
 
-CHUNK_PICTURES = 8
-"""Number of pictures that are decoded at a time."""
+CHUNK_IMAGES = 8
+"""Number of images that are decoded at a time."""
 
 PAIRED = ("pairs", "takes")
-"""Kinds of data sets of two folders: noisy and clean pictures, and two noisy takes of the same pictures."""
+"""Kinds of data sets of two folders: noisy and clean images, and two noisy takes of the same images."""
 
 _READER_VERSION = 1
-"""Part of the key of stored pictures: to be raised where the same files are read as other pictures."""
+"""Part of the key of stored images: to be raised where the same files are read as other images."""
 
 
-def open_picture_folder(config: Config, divided: bool = True) -> ImageDataset:
+def open_full_resolution_folder(config: Config, divided: bool = True) -> ImageDataset:
     """Returns the data set of --dataset=folder:PATH, pairs:NOISY,CLEAN or takes:FIRST,SECOND, for --crop_size.
 
     Args:
       config: The configuration.
-      divided: Whether pictures are divided among the splits; if not, all are in test.
+      divided: Whether images are divided among the splits; if not, all are in test.
 
     Raises:
-      UserError: A folder is missing, has no readable pictures, too few for four splits, or splits that are not clear;
-        or a picture is smaller than a crop.
+      UserError: A folder is missing, has no readable images, too few for four splits, or splits that are not clear;
+        or an image is smaller than a crop.
     """
     kind, _, text = config.dataset.partition(":")
     paths = _split_paths(config.dataset, text) if kind in PAIRED else [Path(text).expanduser()]
     channels = config.channels or 1
     surveys = [survey_folder(path) for path in paths]
     layout = find_layout(paths[0], surveys[0].counts) if divided else FolderLayout()
-    read = functools.partial(_read_pictures, config.dataset, paths, layout if divided else None, channels)
+    read = functools.partial(_read_images, config.dataset, paths, layout if divided else None, channels)
     key = [_READER_VERSION, divided, channels, [sorted(map(str, survey.hashes.items())) for survey in surveys]]
-    stored = store_pictures(config, _estimate_bytes(paths, channels), key, read)
+    stored = store_images(config, _estimate_bytes(paths, channels), key, read)
     notes = (*surveys[0].describe_others(), *describe_layout(layout, surveys[0].counts), *stored.metadata["notes"])
-    return as_picture_dataset(config, stored, channels, notes, swap=kind == "takes")
+    return as_full_resolution_dataset(config, stored, channels, notes, swap=kind == "takes")
 
 
-def as_picture_dataset(
-    config: Config, stored: StoredPictures, channels: int, notes: Sequence[str], swap: bool = False, **attributes: Any
+def as_full_resolution_dataset(
+    config: Config, stored: StoredImages, channels: int, notes: Sequence[str], swap: bool = False, **attributes: Any
 ) -> ImageDataset:
-    """Returns the data set of decoded pictures, of which the metadata says what records.json would say.
+    """Returns the data set of decoded images, of which the metadata says what records.json would say.
 
     Args:
       config: The configuration.
-      stored: The pictures, in the order of the splits.
+      stored: The images, in the order of the splits.
       channels: 1 or 3.
       notes: Lines to print.
       swap: Whether training swaps target and input at random.
       **attributes: Others of `ImageDataset`.
 
     Raises:
-      UserError: A picture is smaller than a crop.
+      UserError: An image is smaller than a crop.
     """
     crop_size, metadata, splits = config.crop_size, stored.metadata, {}
     check_sizes(f"--dataset={config.dataset}", stored.stacks, stored.names, crop_size)
@@ -78,8 +78,8 @@ def as_picture_dataset(
     hashes = [np.array(stored.hashes, np.uint64)]
     duplicates = find_duplicates(hashes, bounds)
     for name, (start, stop) in bounds.items():
-        pictures = stored.stacks[start:stop], stored.names[start:stop], metadata["splits"][name]["origin"]
-        splits[name] = PictureSplit(*pictures, crop_size, stored.folder, duplicates if name == "train" else None)
+        images = stored.stacks[start:stop], stored.names[start:stop], metadata["splits"][name]["origin"]
+        splits[name] = FullResolutionSplit(*images, crop_size, stored.folder, duplicates if name == "train" else None)
     return ImageDataset(
         name=config.dataset,
         image_shape=(crop_size, crop_size, channels),
@@ -106,7 +106,7 @@ def _split_paths(dataset: str, text: str) -> list[Path]:
 
 
 def _estimate_bytes(paths: Sequence[Path], channels: int) -> int:
-    """Returns what all pictures take when they are decoded, by their headers."""
+    """Returns what all images take when they are decoded, by their headers."""
     total = 0
     for path in paths:
         for name in list_files(path):
@@ -115,10 +115,10 @@ def _estimate_bytes(paths: Sequence[Path], channels: int) -> int:
     return total
 
 
-def _read_pictures(
-    dataset: str, paths: Sequence[Path], layout: FolderLayout | None, channels: int, add: AddPicture
+def _read_images(
+    dataset: str, paths: Sequence[Path], layout: FolderLayout | None, channels: int, add: AddImage
 ) -> dict[str, Any]:
-    """Adds the pictures of one folder, or of two that belong together, and returns what is known of them."""
+    """Adds the images of one folder, or of two that belong together, and returns what is known of them."""
     partners, notes = _match_names(paths)
     parts = {split: [] for split in SPLITS}
     place = {name: layout.locate(get_group(name))[0] if layout else "test" for name in partners}
@@ -133,9 +133,9 @@ def _read_pictures(
         hashes.update(os.fsencode(f"{name}\n"))
     skipped = [name for reader in readers for name in reader.skipped]
     if not counts["train" if layout else "test"]:
-        raise UserError(f"--dataset={dataset} has no picture that can be read; it needs image files")
+        raise UserError(f"--dataset={dataset} has no image that can be read; it needs image files")
     if layout:
-        splits = divide(f"--dataset={dataset}", layout, counts, PICTURE_PROPORTIONS)
+        splits = divide(f"--dataset={dataset}", layout, counts, FULL_RESOLUTION_PROPORTIONS)
     else:
         splits = {split: {"images": counts[split], "origin": "all files"} for split in SPLITS}
     return {
@@ -147,10 +147,10 @@ def _read_pictures(
 
 
 def _match_names(paths: Sequence[Path]) -> tuple[dict[str, list[str]], list[str]]:
-    """Returns each picture's files by its name, and lines about pictures without a partner.
+    """Returns each image's files by its name, and lines about images without a partner.
 
-    The target is the last folder's. Pictures belong together if their paths within the folders are the same without
-    the suffix; a picture's name is that of its file in the first folder.
+    The target is the last folder's. Images belong together if their paths within the folders are the same without
+    the suffix; an image's name is that of its file in the first folder.
     """
     listed = [list_files(path) for path in paths]
     if len(paths) == 1:
@@ -162,21 +162,21 @@ def _match_names(paths: Sequence[Path]) -> tuple[dict[str, list[str]], list[str]
         if (stem := str(PurePosixPath(name).with_suffix(""))) in by_stem[1] and by_stem[0][stem] == name
     }
     if not partners:
-        raise UserError(f"{paths[0]} and {paths[1]} have no pictures of the same name")
+        raise UserError(f"{paths[0]} and {paths[1]} have no images of the same name")
     notes = []
     for path, other, names, used in zip(paths, reversed(paths), listed, zip(*partners.values()), strict=False):
         if alone := sorted(set(names) - set(used)):
-            notes.append(f"warning: {len(alone):,} pictures of {path} have none in {other}: {abbreviate(alone)}")
+            notes.append(f"warning: {len(alone):,} images of {path} have none in {other}: {abbreviate(alone)}")
     return partners, notes
 
 
 def _read_stacks(
     readers: Sequence[FileReader], partners: Mapping[str, Sequence[str]], names: Sequence[str], notes: list[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields names and pictures, the target first; adds a line for partners of different sizes, which are left out."""
+    """Yields names and images, the target first; adds a line for partners of different sizes, which are left out."""
     different = []
-    for start in range(0, len(names), CHUNK_PICTURES):
-        chunk = names[start : start + CHUNK_PICTURES]
+    for start in range(0, len(names), CHUNK_IMAGES):
+        chunk = names[start : start + CHUNK_IMAGES]
         found = [reader.read([partners[name][index] for name in chunk]) for index, reader in enumerate(readers)]
         for name in chunk:
             takes = [images.get(file) for images, file in zip(found, partners[name])][::-1]

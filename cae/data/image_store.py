@@ -1,6 +1,6 @@
-"""Pictures decoded once: in memory, or where they take too much of it in a file that is mapped into memory.
+"""Images decoded once: in memory, or where they take too much of it in a file that is mapped into memory.
 
-A folder of stored pictures holds `pictures.bin`, the pictures one after the other, and `pictures.json`, their names and
+A folder of stored images holds `images.bin`, the images one after the other, and `images.json`, their names and
 shapes: what a crop needs is read from the place where it is.
 """
 
@@ -20,24 +20,24 @@ from cae.data.duplicates import hash_images
 from cae.errors import UserError
 from cae.io_utils import atomic_folder, printable
 
-DATA, METADATA, VERSION = "pictures.bin", "pictures.json", 1
+DATA, METADATA, VERSION = "images.bin", "images.json", 1
 
-AddPicture = Callable[[str, np.ndarray], None]
-"""Takes a name and a picture, uint8 [takes, height, width, channels]."""
+AddImage = Callable[[str, np.ndarray], None]
+"""Takes a name and an image, uint8 [takes, height, width, channels]."""
 
-ReadPictures = Callable[[AddPicture], Mapping[str, Any]]
-"""Adds pictures one by one, and returns what else is known of them; of types that JSON has."""
+ReadImages = Callable[[AddImage], Mapping[str, Any]]
+"""Adds images one by one, and returns what else is known of them; of types that JSON has."""
 
 
 @dataclasses.dataclass
-class StoredPictures:
-    """Decoded pictures.
+class StoredImages:
+    """Decoded images.
 
     Attributes:
       names: Their names.
-      stacks: The pictures, each uint8 [takes, height, width, channels].
+      stacks: The images, each uint8 [takes, height, width, channels].
       hashes: A hash of each, as `hash_images` has them.
-      metadata: What `ReadPictures` returned.
+      metadata: What `ReadImages` returned.
       folder: The folder that they are mapped from; None if they are in memory.
     """
 
@@ -48,44 +48,44 @@ class StoredPictures:
     folder: Path | None = None
 
     def add(self, name: str, stack: np.ndarray) -> None:
-        """Appends a picture."""
+        """Appends an image."""
         self.names.append(name)
         self.stacks.append(stack)
         self.hashes.append(_hash(stack))
 
 
-def store_pictures(config: Config, num_bytes: int, key: Any, read: ReadPictures) -> StoredPictures:
-    """Returns decoded pictures, in memory or from the cache, where --streaming says so.
+def store_images(config: Config, num_bytes: int, key: Any, read: ReadImages) -> StoredImages:
+    """Returns decoded images, in memory or from the cache, where --streaming says so.
 
     Args:
       config: The configuration that names data set and cache.
-      num_bytes: What the decoded pictures take, about.
-      key: What tells these pictures from others of the same data set; any JSON value.
+      num_bytes: What the decoded images take, about.
+      key: What tells these images from others of the same data set; any JSON value.
       read: Reads them; must be picklable.
 
     Raises:
       UserError: They do not fit into memory and must not be streamed, or cannot be written.
     """
     if record_cache.should_stream(config, num_bytes):
-        folder = record_cache.cache_path(config, ["pictures"], [VERSION, key])
+        folder = record_cache.cache_path(config, ["images"], [VERSION, key])
         if not folder.exists():
             record_cache.check_disk_space(config.dataset, num_bytes, folder.parent)
-            print(printable(f"writing the pictures of {config.dataset} to {folder}, to stream them"), flush=True)
+            print(printable(f"writing the images of {config.dataset} to {folder}, to stream them"), flush=True)
             record_cache.run_in_subprocess(_write, folder, read)
-        return _map_pictures(folder)
+        return _map_images(folder)
     memory = psutil.virtual_memory().total
     if num_bytes > memory / 2:
         raise UserError(
             f"--dataset={config.dataset} takes {num_bytes / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB of memory; use"
             " --streaming=auto"
         )
-    pictures = StoredPictures()
-    pictures.metadata = read(pictures.add)
-    return pictures
+    images = StoredImages()
+    images.metadata = read(images.add)
+    return images
 
 
-def _write(folder: Path, read: ReadPictures) -> None:
-    """Writes a folder of pictures, whole or not at all; another process that is writing it is waited for."""
+def _write(folder: Path, read: ReadImages) -> None:
+    """Writes a folder of images, whole or not at all; another process that is writing it is waited for."""
     names, shapes, hashes = [], [], []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,11 +105,11 @@ def _write(folder: Path, read: ReadPictures) -> None:
                 content = {"version": VERSION, "names": names, "shapes": shapes, "hashes": hashes, "metadata": metadata}
                 (partial / METADATA).write_text(json.dumps(content))
     except OSError as error:
-        raise UserError(f"cannot write pictures to {folder}: {error.strerror}; set --cache_dir") from error
+        raise UserError(f"cannot write images to {folder}: {error.strerror}; set --cache_dir") from error
 
 
-def _map_pictures(folder: Path) -> StoredPictures:
-    """Opens a folder of pictures; raises `UserError` if a file is missing, damaged or truncated."""
+def _map_images(folder: Path) -> StoredImages:
+    """Opens a folder of images; raises `UserError` if a file is missing, damaged or truncated."""
     try:
         content = json.loads((folder / METADATA).read_text())
         names, shapes, hashes, metadata = (content[name] for name in ("names", "shapes", "hashes", "metadata"))
@@ -119,7 +119,7 @@ def _map_pictures(folder: Path) -> StoredPictures:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is damaged: remove it, and it is written again") from error
-    return StoredPictures(names, _split(values, ends, shapes), hashes, metadata, folder)
+    return StoredImages(names, _split(values, ends, shapes), hashes, metadata, folder)
 
 
 def _split(values: np.ndarray, ends: np.ndarray, shapes: Sequence[Sequence[int]]) -> list[np.ndarray]:

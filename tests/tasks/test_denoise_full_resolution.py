@@ -1,4 +1,4 @@
-"""Whole pictures of different sizes, denoised by a model that halves them: the results are worked out by hand."""
+"""Whole images of different sizes, denoised by a model that halves them: the results are worked out by hand."""
 
 import dataclasses
 
@@ -52,11 +52,11 @@ def context(config, tmp_path):
         baseline_images=2,
         baseline_tuning_images=1,
         test_dataset=name,
-        whole_pictures=True,
+        whole_images=True,
     )
 
 
-def test_every_picture_of_another_data_set_is_evaluated_whole(context, monkeypatch):
+def test_every_image_of_another_data_set_is_evaluated_whole(context, monkeypatch):
     for name in {*BASELINES} - {"gaussian", "median"}:
         monkeypatch.delitem(BASELINES, name)
     section = denoise.run(context)
@@ -65,7 +65,7 @@ def test_every_picture_of_another_data_set_is_evaluated_whole(context, monkeypat
     clean = np.array([15, 75, 135, 195]) / 255
     assert model["num_images"] == 4 and section.results["test_dataset"] == context.test_dataset
     assert model["mse"] == pytest.approx(np.mean((clean / 2) ** 2), rel=1e-5)
-    # The mean over pictures of the PSNR of each, whatever their sizes.
+    # The mean over images of the PSNR of each, whatever their sizes.
     assert model["psnr"] == pytest.approx(np.mean(-20 * np.log10(clean / 2)), rel=1e-5)
     # The noise is not clipped: its variance is that of its level, even near black.
     assert rows["noisy input", "awgn"]["mse"] == pytest.approx((25 / 255) ** 2, rel=0.1)
@@ -74,7 +74,7 @@ def test_every_picture_of_another_data_set_is_evaluated_whole(context, monkeypat
     assert {"denoise", "denoise_extremes", "denoise_methods"} <= section.figures.keys()
 
 
-def test_large_pictures_are_denoised_in_tiles_and_an_ensemble_changes_nothing_that_is_symmetric(context):
+def test_large_images_are_denoised_in_tiles_and_an_ensemble_changes_nothing_that_is_symmetric(context):
     run = context.run
     assert run.tile_size((40, 30)) == (40, 30) and run.tile_size((700, 20)) == (640, 20)
     assert run_of(Half(), (16, 16, 1), Config(model="unet")).tile_size((700, 20)) == (16, 16)
@@ -85,6 +85,6 @@ def test_large_pictures_are_denoised_in_tiles_and_an_ensemble_changes_nothing_th
 
 
 @pytest.mark.parametrize("name, message", [("digits", "does not apply to --dataset=digits"), ("folder:no", "no such")])
-def test_test_pictures_that_are_none_are_refused(config, name, message):
+def test_test_images_that_are_none_are_refused(config, name, message):
     with pytest.raises(UserError, match=message):
         run_of(Half(), (16, 16, 1), config).replace_test_split(datasets.open_dataset(config), name)

@@ -1,4 +1,4 @@
-"""Pictures of many sizes, whose pixels say where they are: a crop shows its picture, its place and its turn."""
+"""Images of many sizes, whose pixels say where they are: a crop shows its image, its place and its turn."""
 
 import dataclasses
 
@@ -10,20 +10,20 @@ from PIL import Image
 from cae import models
 from cae.config import Config
 from cae.data import datasets, noise, pipeline, symmetries
-from cae.data.pictures import Crops, PictureSplit
+from cae.data.full_resolution import Crops, FullResolutionSplit
 from cae.errors import UserError
 
 SIZES = [(20, 30), (25, 16), (16, 16), (40, 18)] * 5
-"""Heights and widths of 20 pictures."""
+"""Heights and widths of 20 images."""
 
 
 def coordinates(index, height, width):
-    """A picture whose channels are its index, the row and the column."""
+    """An image whose channels are its index, the row and the column."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([np.full_like(rows, index), rows, columns], axis=-1).astype(np.uint8)
 
 
-def write_pictures(folder, sizes=SIZES, shift=0):
+def write_images(folder, sizes=SIZES, shift=0):
     folder.mkdir(parents=True, exist_ok=True)
     for index, size in enumerate(sizes):
         Image.fromarray(coordinates(index, *size) + np.uint8(shift)).save(folder / f"{index:02}.png")
@@ -32,7 +32,7 @@ def write_pictures(folder, sizes=SIZES, shift=0):
 
 @pytest.fixture
 def config(tmp_path):
-    folder = write_pictures(tmp_path / "pictures")
+    folder = write_images(tmp_path / "images")
     return Config(dataset=f"folder:{folder}", crop_size=12, channels=3, model="unet", cache_dir=str(tmp_path / "cache"))
 
 
@@ -46,13 +46,13 @@ def values(batches, name="image"):
     return np.rint(255 * np.concatenate([batch[name] for batch in batches])).astype(int)
 
 
-def test_crops_are_squares_of_their_pictures_at_random_places(config):
+def test_crops_are_squares_of_their_images_at_random_places(config):
     dataset = datasets.open_dataset(config)
     sizes = {int(stack[0, 0, 0, 0]): stack.shape[1:3] for stack in dataset.splits["train"].stacks}
     assert {name: len(split) for name, split in dataset.splits.items()} == {
         "train": 17, "validation": 1, "calibration": 1, "test": 1
     }  # fmt: skip
-    # 34 steps of 8 crops are an epoch of 17 pictures, 16 crops of each.
+    # 34 steps of 8 crops are an epoch of 17 images, 16 crops of each.
     crops = values(train_batches(config, 0, 34))
     assert crops.shape == (272, 12, 12, 3)
     indices, counts = np.unique(crops[:, 0, 0, 0], return_counts=True)
@@ -75,7 +75,7 @@ def test_augmented_crops_are_flipped_and_turned_in_all_eight_ways(config):
     assert kinds == set(symmetries.DIHEDRAL)
 
 
-def test_a_batch_of_crops_depends_on_seed_and_step_alone_and_not_on_where_pictures_are_read(config):
+def test_a_batch_of_crops_depends_on_seed_and_step_alone_and_not_on_where_images_are_read(config):
     config = dataclasses.replace(config, augment=True, noise="awgn:25")
     streamed = dataclasses.replace(config, streaming="always")
     for one, other in zip(train_batches(config, 0, 9)[5:], train_batches(streamed, 5, 9), strict=True):
@@ -87,7 +87,7 @@ def test_a_batch_of_crops_depends_on_seed_and_step_alone_and_not_on_where_pictur
 
 
 @pytest.mark.parametrize("split, count", [("validation", 1), ("test", 1), ("train", 17)])
-def test_pictures_are_evaluated_whole_in_batches_of_one(config, split, count):
+def test_images_are_evaluated_whole_in_batches_of_one(config, split, count):
     dataset = datasets.open_dataset(config)
     batches = list(pipeline.make_eval_batches(dataset, 0)(split, noise.parse_noise("awgn:25")))
     assert [batch["image"].shape for batch in batches] == [s.shape for s in dataset.splits[split].stacks]
@@ -98,7 +98,7 @@ def test_pictures_are_evaluated_whole_in_batches_of_one(config, split, count):
     assert dataset.load(split)[0].shape == (count, 12, 12, 3)
 
 
-def test_validation_takes_the_center_of_large_pictures_and_summaries_have_one_size(config, monkeypatch):
+def test_validation_takes_the_center_of_large_images_and_summaries_have_one_size(config, monkeypatch):
     monkeypatch.setattr(pipeline, "MAX_VALIDATION_SIDE", 14)
     dataset = datasets.open_dataset(config)
     data = pipeline.make_train_data(dataset, None, 8, 0)
@@ -109,17 +109,17 @@ def test_validation_takes_the_center_of_large_pictures_and_summaries_have_one_si
 
 
 def test_pairs_are_cut_at_the_same_place_and_matched_by_name(tmp_path):
-    clean = write_pictures(tmp_path / "clean,1")
-    noisy = write_pictures(tmp_path / "noisy", SIZES, shift=1)
+    clean = write_images(tmp_path / "clean,1")
+    noisy = write_images(tmp_path / "noisy", SIZES, shift=1)
     (noisy / "03.png").rename(noisy / "03.PNG")  # The suffix does not matter.
-    write_pictures(noisy / "alone", [(20, 20)])
+    write_images(noisy / "alone", [(20, 20)])
     Image.fromarray(coordinates(4, 20, 31)).save(clean / "04.png")
     (clean / "05.png").write_bytes(b"damaged")
     config = Config(dataset=f"pairs:{noisy},{clean}", crop_size=12, channels=3, crops_per_image=4, augment=True)
     dataset = datasets.open_dataset(config)
     lines = "\n".join(dataset.warnings())
     assert dataset.num_images == 18 and dataset.skipped == ("05.png",)
-    assert f"1 pictures of {noisy} have none in {clean}: alone/00.png" in lines
+    assert f"1 images of {noisy} have none in {clean}: alone/00.png" in lines
     assert "left out 1 pairs of different sizes: 04.png (30x20 and 31x20)" in lines
     batches = train_batches(config, 0, 4)
     np.testing.assert_array_equal(values(batches, "input"), values(batches) + 1)
@@ -128,7 +128,7 @@ def test_pairs_are_cut_at_the_same_place_and_matched_by_name(tmp_path):
 
 
 def test_takes_are_input_and_target_in_turn(tmp_path):
-    first, second = write_pictures(tmp_path / "first"), write_pictures(tmp_path / "second", shift=1)
+    first, second = write_images(tmp_path / "first"), write_images(tmp_path / "second", shift=1)
     batches = train_batches(Config(dataset=f"takes:{first},{second}", crop_size=12, channels=3), 0, 34)
     differences = values(batches, "input") - values(batches)
     swapped = (differences == 1).all(axis=(1, 2, 3))
@@ -148,7 +148,7 @@ def test_symmetries_are_undone_and_an_ensemble_averages_over_them():
 
 def test_crops_of_a_split_skip_what_is_removed():
     stacks = [coordinates(index, 12, 12)[None] for index in range(4)]
-    split = PictureSplit(stacks, [*"abcd"], "made up", 12).without(np.array([0, 2]), "fewer")
+    split = FullResolutionSplit(stacks, [*"abcd"], "made up", 12).without(np.array([0, 2]), "fewer")
     crops = split.take_crops(np.array([1, 0]), np.full([2, 4], 0.999), Crops(12, 1))
     assert crops[:, 0, 0, 0, 0].tolist() == [3, 1] and split.names == ["b", "d"] and split.origin == "fewer"
 
@@ -166,7 +166,7 @@ def test_crops_of_a_split_skip_what_is_removed():
         ({"dataset": "pairs:a,b", "crop_size": None}, "--dataset=pairs:a,b needs --crop_size"),
         ({"crop_size": None, "augment": True}, "--augment=True needs --crop_size"),
         ({"image_size": 32}, "--image_size=32 does not go with --crop_size"),
-        ({"model": "conv"}, "needs a model for images of any size, --model=unet or dncnn, not conv"),
+        ({"model": "conv"}, "needs a model for images of any size, --model=unet or resunet or dncnn, not conv"),
     ],
 )
 def test_what_does_not_fit_crops_is_refused_in_one_line(config, changes, message):
@@ -176,10 +176,10 @@ def test_what_does_not_fit_crops_is_refused_in_one_line(config, changes, message
         datasets.open_dataset(config)
 
 
-def test_a_damaged_cache_of_pictures_is_refused(config):
+def test_a_damaged_cache_of_images_is_refused(config):
     config = dataclasses.replace(config, streaming="always")
     folder = datasets.open_dataset(config).folder
-    with (folder / "pictures.bin").open("ab") as file:
+    with (folder / "images.bin").open("ab") as file:
         file.write(b"x")
     with pytest.raises(UserError, match="is damaged: remove it"):
         datasets.open_dataset(config)

@@ -1,6 +1,6 @@
-"""Pictures of any sizes at full resolution, and crops of them at random places, flipped and turned.
+"""Images of any sizes at full resolution, and crops of them at random places, flipped and turned.
 
-A picture is a stack, uint8 [takes, height, width, channels]: the target, and its input where that is another picture,
+An image is a stack, uint8 [takes, height, width, channels]: the target, and its input where that is another image,
 as in pairs of a clean and a noisy one. Stacks are in memory, or mapped from a file: a crop reads only its own rows.
 """
 
@@ -17,11 +17,11 @@ from cae.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
-    """How training crops are cut out of pictures.
+    """How training crops are cut out of images.
 
     Attributes:
       size: Height and width in pixels.
-      per_image: Number of crops of a picture in an epoch.
+      per_image: Number of crops of an image in an epoch.
       augment: Whether they are flipped and turned by quarters.
       swap: Whether target and input of a pair change places in half of the crops.
     """
@@ -32,11 +32,11 @@ class Crops:
     swap: bool = False
 
 
-class PictureSplit(Split):
-    """Pictures of any sizes, unlabeled; what loads a split as images of one size gets the center of each.
+class FullResolutionSplit(Split):
+    """Images of any sizes, unlabeled; what loads a split as images of one size gets the center of each.
 
     Attributes:
-      stacks: The pictures, each uint8 [takes, height, width, channels].
+      stacks: The images, each uint8 [takes, height, width, channels].
       names: Their names.
     """
 
@@ -54,31 +54,31 @@ class PictureSplit(Split):
         self._crop_size = crop_size
 
     def read(self) -> Iterator[Images]:
-        """Yields the centers of all pictures in chunks, uint8 [n, crop_size, crop_size, channels]."""
+        """Yields the centers of all images in chunks, uint8 [n, crop_size, crop_size, channels]."""
         for part in chunk_slices(len(self)):
             centers = [center_crop(stack, self._crop_size)[0] for stack in self.stacks[part]]
             yield np.stack(centers), np.zeros(len(centers), np.int64)
 
     def load(self, max_bytes: int | None = None) -> Images:
-        """Returns the centers of all pictures, and labels of 0."""
+        """Returns the centers of all images, and labels of 0."""
         images, labels = map(np.concatenate, zip(*self.read()))
         return images, labels
 
-    def without(self, indices: np.ndarray, origin: str) -> "PictureSplit":
-        """Returns the split without the pictures at some indices, int [n] in ascending order."""
+    def without(self, indices: np.ndarray, origin: str) -> "FullResolutionSplit":
+        """Returns the split without the images at some indices, int [n] in ascending order."""
         kept = np.setdiff1d(np.arange(len(self)), indices)
         stacks, names = ([values[index] for index in kept] for values in (self.stacks, self.names))
-        return PictureSplit(stacks, names, origin, self._crop_size, self.folder)
+        return FullResolutionSplit(stacks, names, origin, self._crop_size, self.folder)
 
     def take_centers(self, indices: np.ndarray, max_side: int) -> np.ndarray:
-        """Returns pictures whose centers have one size, [n, takes, height, width, channels], at most of `max_side`."""
+        """Returns images whose centers have one size, [n, takes, height, width, channels], at most of `max_side`."""
         return np.stack([center_crop(self.stacks[index], max_side) for index in indices])
 
     def take_crops(self, indices: np.ndarray, places: np.ndarray, crops: Crops) -> np.ndarray:
-        """Returns crops of pictures, uint8 [n, takes, size, size, channels].
+        """Returns crops of images, uint8 [n, takes, size, size, channels].
 
         Args:
-          indices: Of the pictures, int [n].
+          indices: Of the images, int [n].
           places: Random values in 0..1, 1 excluded, float [n, 4]: where a crop is, vertically and horizontally; how it
             is flipped and turned; whether the takes are swapped.
           crops: The kind of crops.
@@ -103,7 +103,7 @@ def center_crop(images: np.ndarray, max_side: int) -> np.ndarray:
 
 
 def check_sizes(option: str, stacks: Sequence[np.ndarray], names: Sequence[str], crop_size: int) -> None:
-    """Raises `UserError` where a crop is larger than a picture; the message names the smallest one."""
+    """Raises `UserError` where a crop is larger than an image; the message names the smallest one."""
     smallest = min(range(len(stacks)), key=lambda index: min(stacks[index].shape[1:3]))
     height, width = stacks[smallest].shape[1:3]
     if min(height, width) < crop_size:
