@@ -90,9 +90,9 @@ class Config:
     regularizer_weight: float = field(0.125, "Weight of the regularizer in the loss.", lower_bound=0)
     objective: str | None = field(
         None,
-        "What is minimized instead of the reconstruction loss: noise2void, that of blind spots in noisy images, without"
-        " clean ones.",
-        choices=("noise2void",),
+        "What is minimized instead of the loss against clean images: neighbor2neighbor, the loss of neighboring pixels"
+        " in noisy images; noise2void, that of blind spots; noise2noise, that against the same image with other noise.",
+        choices=("neighbor2neighbor", "noise2void", "noise2noise"),
     )
     optimizer: str = field(
         "adam", "Muon reduces the loss more per step, and a step takes longer.", choices=("adam", "muon")
@@ -142,6 +142,10 @@ class Config:
             raise UserError(f"--learning_rate={self.learning_rate} must lie between 0 and 1")
         if self.objective and self.regularizer:
             raise UserError(f"--objective={self.objective} does not go with --regularizer={self.regularizer}")
+        if self.objective == "noise2noise" and not self.noise:
+            raise UserError(
+                "--objective=noise2noise needs --noise; --dataset=takes:FIRST,SECOND is trained without either"
+            )
         if self.regularizer is None and self.regularizer_weight != Config.regularizer_weight:
             raise UserError(f"--regularizer_weight={self.regularizer_weight} needs --regularizer=acai")
         if self.seed >= 2**31:

@@ -2,7 +2,8 @@
 
 Training batches are {image, input}, evaluation batches {image, input, label}: `image` is the target and `input` what
 the model sees, both float32 [batch, height, width, channels], equal without a corruption or a pair, and in 0..1 unless
-noise is not clipped; `label` is int64 [batch]. `one_hot_labels` makes labels one-hot.
+noise is not clipped; `label` is int64 [batch]. `one_hot_labels` makes labels one-hot. Where a model is trained without
+clean images, `noisy_target` is `image` with other noise than `input`.
 
 Where a data set has `crops`, training batches are crops of images, and in evaluation each image is a batch.
 """
@@ -22,7 +23,7 @@ from cae.data.records import RecordSplit
 from cae.data.splits import ArraySplit, Split
 
 # Each use of randomness has its own stream, so that no two are correlated by accident.
-_TRAINING_NOISE, _EVALUATION_NOISE = 0, 1
+_TRAINING_NOISE, _EVALUATION_NOISE, _TARGET_NOISE = 0, 1, 4
 
 TRAIN_EVAL_EXAMPLES = 1000
 """Number of training images that are evaluated as validation images are, to show overfitting."""
@@ -69,12 +70,14 @@ class TrainData:
         return -(-epochs * self.num_images // self.batch_size)
 
 
-def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int) -> TrainData:
-    """Returns the batches of a data set's train and validation splits."""
+def make_train_data(
+    dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int, noisy_target: bool = False
+) -> TrainData:
+    """Returns the batches of a data set's train and validation splits; `noisy_target` says whether they have one."""
     if dataset.crops:
-        return _make_crop_data(dataset, corruption, batch_size, seed)
+        return _make_crop_data(dataset, corruption, batch_size, seed, noisy_target)
     train, validation = dataset.splits["train"], dataset.splits["validation"]
-    gather, num_images, options = make_gather(train), len(train), (corruption, batch_size, seed)
+    gather, num_images, options = make_gather(train), len(train), (corruption, batch_size, seed, noisy_target)
     return TrainData(
         train=_make_train_batches(lambda indices, seed: gather(indices)[:1], num_images, *options),
         validation=evaluation_batches(make_gather(validation), range(len(validation)), *options),
@@ -87,16 +90,22 @@ def make_train_data(dataset: ImageDataset, corruption: Corruption | None, batch_
     )
 
 
-def _make_crop_data(dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int) -> TrainData:
+def _make_crop_data(
+    dataset: ImageDataset, corruption: Corruption | None, batch_size: int, seed: int, noisy_target: bool
+) -> TrainData:
     """Returns the batches of a data set of images: crops to train on, and images to evaluate."""
     train, validation, crops = dataset.splits["train"], dataset.splits["validation"], dataset.crops
     num_images, indices = len(train) * crops.per_image, range(len(validation))
 
     def evaluate(split: FullResolutionSplit, indices: range, max_side: int, batch_size: int = 1) -> tf.data.Dataset:
-        return evaluation_batches(make_center_gather(split, max_side), indices, corruption, batch_size, seed)
+        return evaluation_batches(
+            make_center_gather(split, max_side), indices, corruption, batch_size, seed, noisy_target
+        )
 
     return TrainData(
-        train=_make_train_batches(make_crop_sample(train, crops), num_images, corruption, batch_size, seed),
+        train=_make_train_batches(
+            make_crop_sample(train, crops), num_images, corruption, batch_size, seed, noisy_target
+        ),
         validation=evaluate(validation, indices, MAX_VALIDATION_SIDE),
         train_eval=evaluate(train, indices[: len(train)], MAX_VALIDATION_SIDE),
         sample=evaluate(train, range(len(train)), crops.size, EVAL_BATCH_SIZE),
@@ -154,7 +163,13 @@ def make_gather(split: Split) -> Gather:
 
 
 def training_batches(
-    steps: tf.data.Dataset, sample: Sample, num_images: int, corruption: Corruption | None, batch_size: int, seed: int
+    steps: tf.data.Dataset,
+    sample: Sample,
+    num_images: int,
+    corruption: Corruption | None,
+    batch_size: int,
+    seed: int,
+    noisy_target: bool = False,
 ) -> tf.data.Dataset:
     """Returns the batches of some steps, int64.
 
@@ -173,13 +188,19 @@ def training_batches(
         )
         step_seed = _fold_in(seed, _TRAINING_NOISE, step)
         image, *inputs = map(_scale, sample(indices, step_seed))
-        return {"image": image, "input": corruption(image, step_seed) if corruption else [image, *inputs][-1]}
+        batch = {"image": image, "input": corruption(image, step_seed) if corruption else [image, *inputs][-1]}
+        return batch | ({"noisy_target": corruption(image, _other_seed(step_seed))} if noisy_target else {})
 
     return _deterministic(steps.map(make_batch, tf.data.AUTOTUNE))
 
 
 def evaluation_batches(
-    gather: Gather, indices: Sequence[int], corruption: Corruption | None, batch_size: int, seed: int
+    gather: Gather,
+    indices: Sequence[int],
+    corruption: Corruption | None,
+    batch_size: int,
+    seed: int,
+    noisy_target: bool = False,
 ) -> tf.data.Dataset:
     """Returns the images at some indices, in order; the last batch has the rest.
 
@@ -192,12 +213,16 @@ def evaluation_batches(
         image = _scale(pixels)
         corrupted = _scale(inputs[0]) if inputs else image
         if corruption:
-            corrupted = tf.map_fn(corrupt, (image, indices), fn_output_signature=tf.float32)
-        return {"image": image, "input": tf.ensure_shape(corrupted, image.shape), "label": labels}
+            corrupted = corrupt(image, indices, lambda seed: seed)
+        batch = {"image": image, "input": tf.ensure_shape(corrupted, image.shape), "label": labels}
+        return batch | ({"noisy_target": corrupt(image, indices, _other_seed)} if noisy_target else {})
 
-    def corrupt(image_and_index: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        image, index = image_and_index
-        return corruption(image[None], _fold_in(seed, _EVALUATION_NOISE, index))[0]
+    def corrupt(images: tf.Tensor, indices: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        def corrupt_one(image_and_index: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            image, index = image_and_index
+            return corruption(image[None], change(_fold_in(seed, _EVALUATION_NOISE, index)))[0]
+
+        return tf.map_fn(corrupt_one, (images, indices), fn_output_signature=tf.float32)
 
     if isinstance(indices, range):
         dataset = tf.data.Dataset.range(indices.start, indices.stop, indices.step)
@@ -215,6 +240,11 @@ def _scale(images: tf.Tensor) -> tf.Tensor:
 def _fold_in(seed: int, stream: int, index: tf.Tensor) -> tf.Tensor:
     """Returns a seed [2] that is a function of all three."""
     return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream], tf.int64), index)
+
+
+def _other_seed(seed: tf.Tensor) -> tf.Tensor:
+    """Returns the seed of the target's noise by that of the input's."""
+    return tf.random.experimental.stateless_fold_in(seed, _TARGET_NOISE)
 
 
 def _deterministic(dataset: tf.data.Dataset, num_prefetched: int = NUM_PREFETCHED) -> tf.data.Dataset:

@@ -120,12 +120,25 @@ class Reconstruction(Objective):
         return output, {"loss": self.loss_fn(batch["image"], output)}
 
 
+class Noise2Noise(Objective):
+    """Minimizes the reconstruction loss against the same image with other noise (Lehtinen et al. 2018)."""
+
+    def losses(
+        self, model: keras.Model, batch: Batch, rng: MicrobatchRng | None = None, critic: keras.Model | None = None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Computes the reconstruction loss of each image against `noisy_target`."""
+        output = model(batch["input"], training=rng is not None)
+        return output, {"loss": self.loss_fn(batch["noisy_target"], output)}
+
+
 OBJECTIVES = {
     "reconstruction": ("cae.training.objectives", "Reconstruction"),
     "acai": ("cae.training.acai", "ACAI"),
     "vae": ("cae.training.vae", "EvidenceLowerBound"),
     "deep_cluster": ("cae.training.deep_cluster", "AutoencoderPretraining"),
     "pseudo_labels": ("cae.training.deep_cluster", "PseudoLabelClassification"),
+    "neighbor2neighbor": ("cae.training.neighbor2neighbor", "Neighbor2Neighbor"),
+    "noise2noise": ("cae.training.objectives", "Noise2Noise"),
     "noise2void": ("cae.training.noise2void", "Noise2Void"),
 }
 """The module and the class of each objective."""

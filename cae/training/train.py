@@ -67,7 +67,9 @@ def run_training(
     check_divisible(config.batch_size, strategy.num_replicas_in_sync)
     models.check_cluster_config(config, len(dataset.splits["train"]))
     run_config = write_run_config(workdir, config, dataset.info(), write=distribution.is_chief(strategy))
-    train_data = pipeline.make_train_data(dataset, noise.parse_noise(config.noise), config.batch_size, config.seed)
+    train_data = pipeline.make_train_data(
+        dataset, noise.parse_noise(config.noise), config.batch_size, config.seed, config.objective == "noise2noise"
+    )
     objectives = phases.get_objectives(config)
     state = train_state.TrainState.create(
         strategy,

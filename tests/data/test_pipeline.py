@@ -135,3 +135,15 @@ def test_number_of_steps_of_epochs():
         train=None, validation=None, train_eval=None, sample=None, num_images=50_000, batch_size=128
     )
     assert data.num_steps(1) == 391 and data.num_steps(100) == 39063  # 50,000 / 128 = 390.625
+
+
+def test_noisy_targets_are_the_image_with_independent_noise(dataset):
+    data = pipeline.make_train_data(dataset, noise.parse_noise("awgn:25"), 50, 0, noisy_target=True)
+    plain = pipeline.make_train_data(dataset, noise.parse_noise("awgn:25"), 50, 0)
+    for batches, same in ((data.train(3, 4), plain.train(3, 4)), (data.validation, plain.validation)):
+        ((batch,), (other,)) = batches, same
+        np.testing.assert_array_equal(batch["input"], other["input"])
+        first, second = (255 * (batch[name] - batch["image"]) for name in ("input", "noisy_target"))
+        # 7,200 values: the standard error of a correlation is 0.012.
+        assert abs(np.corrcoef(np.ravel(first), np.ravel(second))[0, 1]) < 0.05
+        np.testing.assert_allclose((np.std(first), np.std(second)), 25, rtol=0.05)

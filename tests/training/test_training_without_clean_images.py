@@ -84,6 +84,20 @@ def test_an_evaluation_returns_the_output_for_all_pixels_and_the_same_loss_each_
     assert float(losses["loss"][0]) > 0, "the identity, which removes no noise, must not be the best"
 
 
+def test_noise2noise_compares_with_the_noisy_target_alone(tiny, batch):
+    objective = get_objective(dataclasses.replace(tiny, objective="noise2noise", model="unet", noise="awgn:25"))
+    batch["noisy_target"] = batch["input"] + 0.5
+    for rng in (rng_of(0, 1), None):
+        output, losses = objective.losses(identity, batch, rng)
+        np.testing.assert_array_equal(output, batch["input"])
+        np.testing.assert_allclose(losses["loss"], [0.25] * 4, rtol=1e-5)
+
+
+def test_noise2noise_needs_noise():
+    with pytest.raises(UserError, match="--objective=noise2noise needs --noise; --dataset=takes:FIRST,SECOND"):
+        Config(objective="noise2noise", model="unet")
+
+
 def test_another_objective_is_refused():
     with pytest.raises(UserError, match="--objective=noise2void does not go with --regularizer=acai"):
         Config(objective="noise2void", regularizer="acai")
