@@ -10,6 +10,7 @@ from absl import flags
 from etils import epy
 
 from cae import cli, runtime, tasks
+from cae.progress import phase
 from cae.tasks import flags as task_flags
 from cae.workdir import workdir_from_flags
 
@@ -41,15 +42,18 @@ def main() -> int:
     for line in dataset.truncation_warnings():
         cli.print_line(line)
 
-    eval_context = context.build_context(run, dataset, values, comparison_runs, with_outliers="outliers" in selected)
-    sections = [tasks.TASKS[name].run(eval_context) for name in selected]
-    for section in sections:
-        tensorboard.write_evaluation(workdir, run.step, section)
-    path = write_report(run, sections)
     if run.warning:
         cli.print_line(f"warning: {run.warning}")
-    for section in sections:
-        cli.print_line(section.headline)
+    with phase("preparing the evaluation"):
+        eval_context = context.build_context(run, dataset, values, comparison_runs, "outliers" in selected)
+    sections = []
+    for name in selected:
+        with phase(f"evaluating: {name}"):
+            sections.append(tasks.TASKS[name].run(eval_context))
+        tensorboard.write_evaluation(workdir, run.step, sections[-1])
+        cli.print_line(sections[-1].headline)
+    with phase("writing the report"):
+        path = write_report(run, sections)
     cli.print_line(f"report: {path}")
     return 0
 

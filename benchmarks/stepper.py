@@ -14,6 +14,7 @@ from cae.data import noise, pipeline
 from cae.data.datasets import ImageDataset, open_dataset
 from cae.training import distribution
 from cae.training.objectives import get_objective
+from cae.training.train import make_train_data
 from cae.training.train_state import TrainState, num_train_steps
 from cae.training.train_step import make_evaluate, make_train_steps
 
@@ -98,11 +99,6 @@ class Stepper:
     def num_traces(self) -> int:
         """How many times the step was traced."""
         return self._train_steps.experimental_get_tracing_count()
-
-
-def make_train_data(config: Config, dataset: ImageDataset) -> pipeline.TrainData:
-    """Returns the training batches of a configuration."""
-    return pipeline.make_train_data(dataset, noise.parse_noise(config.noise), config.batch_size, config.seed)
 
 
 def make_evaluator(

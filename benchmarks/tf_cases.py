@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.stepper import NUM_BATCHES, STEPS_PER_LOOP, Stepper, make_train_data
+from benchmarks.stepper import NUM_BATCHES, STEPS_PER_LOOP, Stepper
 from cae import models
 from cae.config import Config
 from cae.data import datasets
@@ -15,6 +15,7 @@ from cae.data.arrays import to_float
 from cae.training import distribution
 from cae.training.distribution import Batch
 from cae.training.objectives import get_objective
+from cae.training.train import make_train_data
 from cae.training.train_state import TrainState
 from cae.training.train_step import train_step
 

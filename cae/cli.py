@@ -9,6 +9,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from cae import progress
 from cae.errors import UserError, unwrap_graph_error
 from cae.io_utils import printable
 from cae.preemption import Preempted
@@ -53,7 +54,7 @@ def call(main: Callable[[], int | None], argv: Sequence[str]) -> int:
 
 def print_line(text: str) -> None:
     """Prints a text as one line, whatever names it contains."""
-    print(printable(text), flush=True)
+    progress.write_line(printable(text))
 
 
 def ends_program(error: Exception) -> bool:
@@ -74,7 +75,8 @@ def _exit_code(name: str, main: Callable[[], int | None]) -> int:
         logging.set_verbosity(logging.ERROR)
         warnings.simplefilter("ignore")
     try:
-        return main() or 0
+        with progress.phase(name, bar=False):
+            return main() or 0
     except UserError as error:
         return _report(name, error, 2)
     except Preempted as error:

@@ -11,7 +11,7 @@ from etils import epy
 from PIL import Image
 
 from cae.data.arrays import to_float
-from cae.io_utils import progress_bar
+from cae.progress import phase
 
 # It takes seconds to import, and programs look up the names of scores before they need it.
 with epy.lazy_imports():
@@ -22,9 +22,6 @@ MAX_ROUNDING_ERROR = 1e-4
 
 BATCH_BYTES = 2**20
 """Bytes of a batch of images as float32; the features of a model take some 50 times as many. Larger ones are slower."""
-
-PROGRESS_SECONDS = 3.0
-"""After which a progress bar is shown."""
 
 _PILLOW_MODES = ("L", "RGB", "F")
 """Pillow images whose pixels are brightnesses; those of a palette, for example, are not."""
@@ -171,7 +168,7 @@ def batch_slices(num_items: int, batch_size: int, description: str, unit: str = 
     if len(slices) < 2:
         yield from slices
         return
-    with progress_bar(num_items, unit, description, PROGRESS_SECONDS) as bar:
+    with phase(description, num_items, unit) as bar:
         for each in slices:
             yield each
             bar.update(len(range(*each.indices(num_items))))

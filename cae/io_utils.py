@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, names as text, and progress bars."""
+"""Files that are written whole or not at all, and names as text."""
 
 import contextlib
 import csv
@@ -6,14 +6,9 @@ import hashlib
 import os
 import re
 import shutil
-import sys
-import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
-
-from tqdm import TqdmWarning, tqdm
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, line separators, and bytes of file names that are not UTF-8."""
@@ -102,26 +97,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def progress_bar(total: int, unit: str, description: str | None = None, delay: float = 0.0) -> tqdm:
-    """Returns a progress bar, which only a terminal or a notebook shows.
-
-    Args:
-      total: Number of units.
-      unit: What is counted.
-      description: What is done.
-      delay: Seconds after which the bar appears; one with a description disappears at its end.
-    """
-    if not hasattr(tqdm, "_lock"):
-        tqdm.set_lock(threading.RLock())  # Its own one is a semaphore, of which Python warns if this process is killed.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TqdmWarning)  # In notebooks without widgets the bar is text.
-        from tqdm.auto import tqdm as notebook_or_text_tqdm
-    return notebook_or_text_tqdm(
-        total=total, unit=unit, unit_scale=True, desc=description, delay=delay, leave=description is None,
-        disable=not (sys.stderr.isatty() or "ipykernel" in sys.modules),
-    )  # fmt: skip
 
 
 def abbreviate(names: Sequence[str], max_names: int = 10) -> str:

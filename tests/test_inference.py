@@ -173,11 +173,11 @@ def test_an_item_that_exceeds_a_batch_is_a_batch_and_codes_count_as_images(monke
 
 
 def test_progress_of_several_batches_is_shown_after_a_while():
-    with mock.patch.object(inference, "progress_bar") as progress_bar:
-        assert [*inference.batch_slices(5, 5, "denoising")] == [slice(0, 5)] and not progress_bar.called
+    with mock.patch.object(inference, "phase") as phase:
+        assert [*inference.batch_slices(5, 5, "denoising")] == [slice(0, 5)] and not phase.called
         assert [*inference.batch_slices(5, 2, "denoising")] == [slice(0, 2), slice(2, 4), slice(4, 6)]
-    progress_bar.assert_called_once_with(5, "image", "denoising", inference.PROGRESS_SECONDS)
-    updates = [call.args for call in progress_bar.return_value.__enter__.return_value.update.call_args_list]
+    phase.assert_called_once_with("denoising", 5, "image")
+    updates = [call.args for call in phase.return_value.__enter__.return_value.update.call_args_list]
     assert updates == [(2,), (2,), (1,)]
 
 

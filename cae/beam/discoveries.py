@@ -5,11 +5,12 @@ that Benjamini and Hochberg's procedure needs of the images.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def discovery_threshold(counts: Mapping[float, int], rate: float) -> float:
@@ -31,7 +32,7 @@ def discovery_threshold(counts: Mapping[float, int], rate: float) -> float:
 
 
 class MarkDiscoveries(beam.PTransform):
-    """Completes the rows of `Detect` with `is_discovery`.
+    """Completes the tables of `Detect` with `is_discovery`.
 
     Args:
       rate: The false discovery rate.
@@ -41,17 +42,24 @@ class MarkDiscoveries(beam.PTransform):
         super().__init__()
         self._rate = rate
 
-    def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        """Returns the completed rows."""
+    def expand(self, tables: beam.PCollection) -> beam.PCollection:
+        """Returns the completed tables."""
         threshold = (
-            rows
-            | beam.Map(lambda row: row["p_value"])
-            | beam.combiners.Count.PerElement()
+            tables
+            | beam.FlatMap(_count_p_values)
+            | beam.CombinePerKey(sum)
             | beam.combiners.ToList()
             | "Threshold" >> beam.Map(lambda counts: discovery_threshold(dict(counts), self._rate))
         )
-        return rows | "Mark" >> beam.Map(_mark, beam.pvalue.AsSingleton(threshold))
+        return tables | "Mark" >> beam.Map(_mark, beam.pvalue.AsSingleton(threshold))
 
 
-def _mark(row: dict[str, Any], threshold: float) -> dict[str, Any]:
-    return row | {"is_discovery": row["p_value"] <= threshold}
+def _count_p_values(table: pa.Table) -> Iterator[tuple[float, int]]:
+    p_values, counts = np.unique(table["p_value"].to_numpy(), return_counts=True)
+    return zip(p_values.tolist(), counts.tolist())
+
+
+def _mark(table: pa.Table, threshold: float) -> pa.Table:
+    name = "is_discovery"
+    is_discovery = pc.less_equal(table["p_value"], threshold)
+    return table.set_column(table.column_names.index(name), table.schema.field(name), is_discovery)

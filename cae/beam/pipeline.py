@@ -79,12 +79,12 @@ def run(job: Job, options: PipelineOptions) -> dict[str, Any]:
 def build(pipeline: beam.Pipeline, job: Job, folder: str) -> None:
     """Adds what reads, predicts and writes to a pipeline."""
     images = pipeline | "ReadImages" >> job.images
-    predicted = images.images | "Predict" >> beam.ParDo(Predict(job.task)).with_outputs("failed", main="rows")
-    rows = predicted.rows
+    predicted = images.images | "Predict" >> beam.ParDo(Predict(job.task)).with_outputs("failed", main="tables")
+    tables = predicted.tables
     if job.fdr is not None:
-        rows = rows | "MarkDiscoveries" >> MarkDiscoveries(job.fdr)
+        tables = tables | "MarkDiscoveries" >> MarkDiscoveries(job.fdr)
     failed = (images.failed, predicted.failed) | "AllFailed" >> beam.Flatten()
-    _ = (rows, failed) | "WriteOutput" >> WriteOutput(folder, job.task, job.settings)
+    _ = (tables, failed) | "WriteOutput" >> WriteOutput(folder, job.task, job.settings)
 
 
 def make_runner(options: PipelineOptions) -> Any:

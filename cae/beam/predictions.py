@@ -1,4 +1,4 @@
-"""Images to predictions: decoded, collected in batches, and fed to the model that their process has loaded."""
+"""Images to tables: decoded, collected in batches, and fed to the model that their process has loaded."""
 
 import functools
 import tempfile
@@ -20,7 +20,7 @@ from cae.beam.tasks import Item, Task
 
 
 class Predict(beam.DoFn):
-    """Yields a row for each `EncodedImage`, and dead letters; decoded images never leave it.
+    """Yields an Arrow table for each batch of `EncodedImage`, and dead letters; decoded images never leave it.
 
     Args:
       task: What is computed.
@@ -41,7 +41,7 @@ class Predict(beam.DoFn):
         self._items = []
 
     def process(self, image: EncodedImage) -> Iterator[Any]:
-        """Takes an image; yields rows once there are enough for a batch."""
+        """Takes an image; yields a table once there are enough for a batch."""
         try:
             decoded, num_bytes = decode(image, Path(self._temporary.name))
             self._metrics.add_bytes(num_bytes)
@@ -52,13 +52,13 @@ class Predict(beam.DoFn):
             yield from self._predict_batch()
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Yields the rows of the last images."""
+        """Yields the table of the last images."""
         window = GlobalWindow()
-        for row in self._predict_batch():
-            if isinstance(row, pvalue.TaggedOutput):
-                yield pvalue.TaggedOutput(row.tag, WindowedValue(row.value, window.max_timestamp(), [window]))
+        for output in self._predict_batch():
+            if isinstance(output, pvalue.TaggedOutput):
+                yield pvalue.TaggedOutput(output.tag, WindowedValue(output.value, window.max_timestamp(), [window]))
             else:
-                yield WindowedValue(row, window.max_timestamp(), [window])
+                yield WindowedValue(output, window.max_timestamp(), [window])
 
     def teardown(self) -> None:
         """Removes the temporary folder."""
@@ -70,10 +70,10 @@ class Predict(beam.DoFn):
             yield from self._predict(items)
 
     def _predict(self, items: list[Item]) -> Iterator[Any]:
-        """Yields rows; where a batch fails, those of its images one by one."""
+        """Yields a table; where a batch fails, those of its images one by one."""
         start = time.perf_counter()
         try:
-            rows = self._task.predict(self._model, items)
+            table = self._task.make_table(self._task.predict(self._model, items))
         except Exception as error:  # noqa: BLE001 - One image must not end the work on the others.
             if len(items) == 1:
                 yield dead_letter(items[0].name, error)
@@ -83,4 +83,4 @@ class Predict(beam.DoFn):
             return
         self._metrics.add_batch(len(items), time.perf_counter() - start)
         self._model.progress.add(len(items))
-        yield from rows
+        yield table

@@ -59,6 +59,10 @@ class Task(abc.ABC):
         """The schema of the table."""
         return pa.schema([("name", pa.string()), *self.columns])
 
+    def make_table(self, rows: Sequence[dict[str, Any]]) -> pa.Table:
+        """Returns rows as a table, in which missing columns are null: a batch takes far less memory than its rows."""
+        return pa.Table.from_pylist(rows, self.schema)
+
     @property
     def batch_size(self) -> int:
         """Number of images that are predicted together."""

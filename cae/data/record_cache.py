@@ -29,7 +29,8 @@ from cae.data.record_writer import RecordWriter, WriteImages
 from cae.data.records import Records
 from cae.data.splits import SPLITS
 from cae.errors import UserError
-from cae.io_utils import printable, progress_bar
+from cae.io_utils import printable
+from cae.progress import phase
 
 FOLDER = "cae_records"
 """The cache within TFDS's folder, unless --cache_dir names another."""
@@ -135,7 +136,7 @@ def check_disk_space(dataset: str, needed: int, parent: Path) -> None:
 
 
 def _create(folder: Path, write: WriteImages, max_images: int) -> None:
-    with progress_bar(max_images, "image") as bar:
+    with phase("writing records", max_images, "image", delay=0.0, keep=True) as bar:
         try:
             record_writer.create(folder, write, bar.update, advice="; set --cache_dir to another folder")
         except Exception as error:

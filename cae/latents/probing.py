@@ -17,6 +17,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from cae import progress
+
 # Inverse regularization strengths of the linear probe, to choose from.
 C_GRID = (0.1, 1.0, 10.0, 100.0)
 
@@ -67,7 +69,8 @@ def linear_probe_accuracy(train: Codes, validation: Codes, test: Codes) -> float
     It is fitted to standardized training codes; its regularization is the value of `C_GRID` with the best validation
     accuracy, the strongest of equals.
     """
-    probes = joblib.Parallel(n_jobs=-1)(joblib.delayed(_fit_probe)(train, c) for c in C_GRID)
+    jobs = (joblib.delayed(_fit_probe)(train, c) for c in C_GRID)
+    probes = progress.parallel_map(jobs, len(C_GRID), "fitting linear probes", "probe")
     best = max(probes, key=lambda probe: probe.score(validation.vectors, validation.labels))
     return float(best.score(test.vectors, test.labels))
 
@@ -95,9 +98,8 @@ def cluster(train: Codes, test: Codes, whiten: bool, n_init: int | None = None) 
     if n_init is None:
         size = train_vectors.size * num_classes
         n_init = int(np.clip(MAX_N_INIT * MAX_N_INIT_SIZE // size, MIN_N_INIT, MAX_N_INIT))
-    candidates = joblib.Parallel(n_jobs=-1)(
-        joblib.delayed(_fit_kmeans)(train_vectors, num_classes, seed) for seed in range(n_init)
-    )
+    jobs = (joblib.delayed(_fit_kmeans)(train_vectors, num_classes, seed) for seed in range(n_init))
+    candidates = progress.parallel_map(jobs, n_init, "k-means", "initialization")
     kmeans = min(candidates, key=lambda candidate: candidate.inertia_)
     confusion = np.zeros((num_classes, 1 + max(train.labels.max(), test.labels.max())), np.int64)
     np.add.at(confusion, (kmeans.predict(test_vectors), test.labels), 1)
@@ -190,6 +192,6 @@ def _t_sne(vectors: np.ndarray) -> np.ndarray:
     perplexity = min(TSNE_PERPLEXITY, (len(vectors) - 1) / 3)
     # Initialized on a line, points would never leave it.
     init = "pca" if vectors[:, 1:].any() else "random"
-    with threadpool_limits(1):
+    with progress.phase("t-SNE"), threadpool_limits(1):
         t_sne = TSNE(2, perplexity=perplexity, init=init, max_iter=TSNE_ITERATIONS, random_state=0)
         return t_sne.fit_transform(vectors)

@@ -20,6 +20,7 @@ from cae.outliers.forward import ForwardBatches, make_forward
 from cae.outliers.score import Score, compute_scores
 from cae.outliers.scores import default_score, get_score, model_capabilities
 from cae.outliers.thresholds import Threshold, get_threshold_method
+from cae.progress import phase
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,7 +97,8 @@ class Detector:
         alpha = thresholds.choose_alpha(alpha, method, len(calibration), two_sided, classes)
         # Before fitting, which takes a while.
         thresholds.check_threshold_method(method, len(calibration), len(outliers), alpha, two_sided, classes)
-        fitted.fit(train, forward_batches)
+        with phase("fitting the outlier detector"):
+            fitted.fit(train, forward_batches)
         scores, pixel_threshold = _calibrate(fitted, calibration, forward_batches)
         order = np.argsort(scores)
         scores, classes = scores[order], classes and classes.take(order)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from cae import cli
 from cae.data import image_io
 from cae.data.image_io import DecodedImage, UnreadableImageError
-from cae.io_utils import progress_bar
 from cae.predict.preprocess import Preprocessed
+from cae.progress import phase
 
 if TYPE_CHECKING:
     from cae.predict.writers import PredictionWriter  # Imports matplotlib.
@@ -78,7 +78,7 @@ def predict_files(
       Exception: One that other files would raise as well, see `cli.ends_program`.
     """
     skipped, warnings = {}, {}
-    with progress_bar(len(files), "image") as bar:
+    with phase("predicting", len(files), "image", delay=0.0, keep=True) as bar:
         for name, path in files:
             try:
                 if messages := _predict_file(name, path, predictors, preprocess_fn):

@@ -14,6 +14,8 @@ from scipy import ndimage
 from skimage import restoration
 from sklearn.model_selection import ParameterGrid
 
+from cae import progress
+
 Params = dict[str, Any]
 """Keyword arguments of a denoiser, of types that JSON has."""
 
@@ -153,5 +155,6 @@ def run_baselines(noises: Sequence[BaselineData]) -> list[list[BaselineResult]]:
       For each noise the results of `BASELINES`, in their order.
     """
     work = (joblib.delayed(run_baseline)(name, data) for data in noises for name in BASELINES)
-    results = joblib.Parallel(n_jobs=-1)(work)
+    total = len(noises) * len(BASELINES)
+    results = progress.parallel_map(work, total, "denoising by classical baselines", "baseline")
     return [results[start : start + len(BASELINES)] for start in range(0, len(results), len(BASELINES))]

@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 
 from cae.data.arrays import flatten, to_float
 from cae.outliers.hog import hog_descriptors
+from cae.progress import phase
 
 MAX_TRAIN_EXAMPLES = 10_000
 """Enough for a test accuracy of 97% on MNIST."""
@@ -37,7 +38,8 @@ class SVMClassifier:
     def __init__(self, images: np.ndarray, labels: np.ndarray):
         pixels = flatten(to_float(images[:MAX_TRAIN_EXAMPLES]))
         pca = PCA(min(MAX_PIXEL_COMPONENTS, *pixels.shape), random_state=0)
-        self._pipeline = make_pipeline(pca, SVC(C=5.0)).fit(pixels, labels[:MAX_TRAIN_EXAMPLES])
+        with phase("fitting a support vector machine"):
+            self._pipeline = make_pipeline(pca, SVC(C=5.0)).fit(pixels, labels[:MAX_TRAIN_EXAMPLES])
 
     def is_correct(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns which images, `[n, height, width, channels]` in 0..1, are classified correctly, bool `[n]`."""
@@ -53,10 +55,11 @@ class HOGClassifier:
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
-        descriptors = _compute_hog(to_float(images[:MAX_TRAIN_EXAMPLES]))
-        pca = PCA(min(MAX_HOG_COMPONENTS, *descriptors.shape), random_state=0)
-        self._pipeline = make_pipeline(pca, StandardScaler(), LogisticRegression(max_iter=1000))
-        self._pipeline.fit(descriptors, labels[:MAX_TRAIN_EXAMPLES])
+        with phase("fitting a classifier of HOG descriptors"):
+            descriptors = _compute_hog(to_float(images[:MAX_TRAIN_EXAMPLES]))
+            pca = PCA(min(MAX_HOG_COMPONENTS, *descriptors.shape), random_state=0)
+            self._pipeline = make_pipeline(pca, StandardScaler(), LogisticRegression(max_iter=1000))
+            self._pipeline.fit(descriptors, labels[:MAX_TRAIN_EXAMPLES])
 
     def predict_with_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classifies images `[..., height, width, channels]` in 0..1.

@@ -9,6 +9,7 @@ import tensorflow as tf
 from cae.data import noise
 from cae.data.full_resolution import center_crop
 from cae.metrics import METRICS
+from cae.progress import phase
 from cae.tasks import CLEAN, PAIRED, PAIRED_DATASETS, baselines, get_corruption
 from cae.tasks.baseline_tuning import TuningCache
 from cae.tasks.baselines import BaselineData
@@ -106,17 +107,19 @@ def run_benchmark(context: EvalContext, noises: Sequence[str], example_index: in
     denoisers = {NOISY_INPUT: lambda images: images.numpy()}
     denoisers |= {name: make_denoiser(each, context) for name, each in models.items()}
     results = []
-    for text in noises:
-        corruption = get_corruption(text)
-        in_training = {name: is_in_training_distribution(each.noise, corruption) for name, each in models.items()}
-        by_method = {name: BenchmarkResult(name, text, in_training.get(name)) for name in denoisers}
-        # The batches are made only once.
-        for batch in context.batches("test", corruption):
-            for name, denoise in denoisers.items():
-                if not by_method[name].num_images:
-                    denoise(batch["input"])  # The time for tracing does not count.
-                by_method[name].add(batch, *timed(denoise, batch["input"]), classifier, example_index)
-        results += by_method.values()
+    with phase("denoising by models", len(noises), "noise") as bar:
+        for text in noises:
+            corruption = get_corruption(text)
+            in_training = {name: is_in_training_distribution(each.noise, corruption) for name, each in models.items()}
+            by_method = {name: BenchmarkResult(name, text, in_training.get(name)) for name in denoisers}
+            # The batches are made only once.
+            for batch in context.batches("test", corruption):
+                for name, denoise in denoisers.items():
+                    if not by_method[name].num_images:
+                        denoise(batch["input"])  # The time for tracing does not count.
+                    by_method[name].add(batch, *timed(denoise, batch["input"]), classifier, example_index)
+            results += by_method.values()
+            bar.update()
     return results + _run_baselines(context, _noises_to_tune_on(context, noises), classifier, example_index)
 
 

@@ -10,6 +10,7 @@ from cae.outliers.detector import Detector
 from cae.outliers.score import Score
 from cae.outliers.scores import SCORES, available_scores, model_capabilities
 from cae.outliers.thresholds import Threshold, binary_labels_and_scores, get_threshold_method
+from cae.progress import phase
 from cae.report.report import Row, Section
 from cae.tasks.context import EvalContext, OutlierEvalData, evenly_spaced
 from cae.tasks.outlier_figures import SetScores, make_figures
@@ -58,8 +59,12 @@ def run(context: EvalContext) -> Section:
     data, (test_images, labels) = context.outlier_data, context.load("test")
     detector, sets = data.detector, collect_outlier_sets(context)
     fitted = fit_all_scores(detector, context.load("train")[0])
-    inliers = compute_scores(fitted, detector, test_images)
-    outliers = {name: compute_scores(fitted, detector, images) for name, images in sets.items()}
+    outliers = {}
+    with phase("scoring images", 1 + len(sets), "set") as bar:
+        inliers = compute_scores(fitted, detector, test_images)
+        for name, images in sets.items():
+            bar.update()
+            outliers[name] = compute_scores(fitted, detector, images)
     detector_inliers = inliers[detector.score_name]
     detector_outliers = {name: values[detector.score_name] for name, values in outliers.items()}
     rows = _set_rows(data, inliers, outliers)
@@ -101,9 +106,11 @@ def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, Sc
     """Returns the detector's score and all others that the model allows, fitted to training images, by name."""
     fitted = {name: score() for name, score in available_scores(model_capabilities(detector.model)).items()}
     fitted[detector.score_name] = detector.score
-    for score in fitted.values():
-        if score is not detector.score:
-            score.fit(train_images, detector.forward_batches)
+    with phase("fitting anomaly scores", len(fitted), "score") as bar:
+        for score in fitted.values():
+            if score is not detector.score:
+                score.fit(train_images, detector.forward_batches)
+            bar.update()
     return fitted
 
 

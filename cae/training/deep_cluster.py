@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cae.io_utils import progress_bar
 from cae.latents.probing import fit_whitening
 from cae.models.deep_cluster import DeepCluster
+from cae.progress import phase
 from cae.training.distribution import Batch, Broadcast
 from cae.training.objectives import MicrobatchRng, Objective, Reconstruction
 
@@ -84,7 +84,7 @@ def fit_clusters(model: DeepCluster, images: Iterable[tf.Tensor], seed: int) -> 
     mean = pca.mean_.astype(np.float32)
     whitened = np.ascontiguousarray((latents - mean) @ whitening)
     centroids = []
-    with progress_bar(len(model.num_clusters), "clustering", "k-means", delay=1.0) as bar:
+    with phase("k-means", len(model.num_clusters), "clustering", delay=1.0) as bar:
         for i, count in enumerate(model.num_clusters):
             centroids.append(_kmeans(whitened, count, seed + i))
             bar.update()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from cae import progress
 from cae.config import Config
 from cae.data.pipeline import TrainData
 from cae.io_utils import atomic_write, printable, temporary_path
@@ -53,21 +53,23 @@ class MetricWriter:
         }
         self._metrics, self._tensorboard = workdir / "metrics.jsonl", workdir / "tensorboard"
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
-        self._bar = tqdm(disable=True)
+        self._bar: progress.Lines | tqdm | None = None
         self._start_time, self._start_step = time.monotonic(), 0
         config = Config.from_dict(self._config)
         self._num_steps, self._num_epochs = num_train_steps(config, train_data), num_train_epochs(config, train_data)
 
     def close(self) -> None:
         """Closes the progress bar and the event files."""
-        self._bar.close()
+        if self._bar:
+            self._bar.close()
         for writer in self._writers.values():
             writer.close()
 
     def log(self, *lines: str) -> None:
         """Prints lines to the console."""
         if self._is_chief and lines:
-            print("\n".join(map(printable, lines)), flush=True)
+            for line in lines:
+                progress.write_line(printable(line))
 
     def log_corrupt_checkpoints(self, names: list[str]) -> None:
         """Prints the names of checkpoints that were skipped."""
@@ -98,6 +100,8 @@ class MetricWriter:
           num_steps: Number of steps since the last call.
           loss: The mean training loss of the epoch so far.
         """
+        if not self._bar:
+            return
         self._bar.set_description_str(f"epoch {epoch}/{self._num_epochs}")
         self._bar.set_postfix_str(f"loss {loss:.5f}", refresh=False)
         self._bar.update(num_steps * self._train_data.batch_size)
@@ -141,7 +145,6 @@ class MetricWriter:
             return
         step = self._state.global_step
         seconds_per_step = (time.monotonic() - self._start_time) / max(step - self._start_step, 1)
-        minutes, seconds = divmod(round(seconds_per_step * max(self._num_steps - step, 0)), 60)
         columns = [
             f"epoch {epoch}/{self._num_epochs}",
             f"loss {scalars['train/loss']:.5f}",
@@ -149,10 +152,9 @@ class MetricWriter:
             f"PSNR {scalars['validation/psnr']:.2f} dB",
             f"SSIM {scalars['validation/ssim']:.3f}",
             f"{scalars['images_per_second']:,.0f} images/s",
-            (f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s") + " left",
+            f"{progress.format_seconds(seconds_per_step * max(self._num_steps - step, 0))} left",
         ]
-        tqdm.write("  ".join(columns), file=sys.stdout)
-        sys.stdout.flush()
+        progress.write_line("  ".join(columns))
 
     def _open(self) -> None:
         if not self._is_chief:
@@ -169,12 +171,11 @@ class MetricWriter:
                 tf.summary.text("config", config_table(self._config, self._warning))
         write_hparams(self._tensorboard, self._config)
         self._start_time, self._start_step = time.monotonic(), state.global_step
-        self._bar = tqdm(
-            total=self._num_steps * train_data.batch_size,
+        self._bar = progress.start(
+            f"epoch {state.completed_epochs + 1}/{self._num_epochs}",
+            self._num_steps * train_data.batch_size,
+            "image",
             initial=state.global_step * train_data.batch_size,
-            unit="image",
-            unit_scale=True,
-            disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} {remaining} left{postfix}",
         )

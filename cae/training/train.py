@@ -67,9 +67,7 @@ def run_training(
     check_divisible(config.batch_size, strategy.num_replicas_in_sync)
     models.check_cluster_config(config, len(dataset.splits["train"]))
     run_config = write_run_config(workdir, config, dataset.info(), write=distribution.is_chief(strategy))
-    train_data = pipeline.make_train_data(
-        dataset, noise.parse_noise(config.noise), config.batch_size, config.seed, config.objective == "noise2noise"
-    )
+    train_data = make_train_data(config, dataset)
     objectives = phases.get_objectives(config)
     state = train_state.TrainState.create(
         strategy,
@@ -79,6 +77,12 @@ def run_training(
         restart_step=train_data.num_steps(max(objectives) - 1),
     )
     trainer.Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal).train()
+
+
+def make_train_data(config: Config, dataset: "datasets.ImageDataset") -> "pipeline.TrainData":
+    """Returns the batches that a configuration trains on."""
+    corruption, noisy_target = noise.parse_noise(config.noise), config.objective == "noise2noise"
+    return pipeline.make_train_data(dataset, corruption, config.batch_size, config.seed, noisy_target)
 
 
 def _make_strategy(config: Config, signals: PreemptionHandler) -> "tf.distribute.Strategy":

@@ -177,7 +177,7 @@ def test_the_console_shows_where_a_run_starts_and_each_epoch(tmp_path, train, ca
 
 def test_the_time_left_is_that_of_the_steps_left(tmp_path, train, monkeypatch, capsys):
     seconds = iter([100.0, 100.0, 102.0])  # Two for an epoch of 10 steps.
-    monkeypatch.setattr(metric_writer.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(metric_writer, "time", types.SimpleNamespace(monotonic=lambda: next(seconds)))
     train(tmp_path, [5])
     assert capsys.readouterr().out.endswith("  3 min 10 s left\n")  # 95 epochs.
     seconds = iter([100.0, 100.0, 102.0])
