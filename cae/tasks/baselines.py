@@ -82,10 +82,13 @@ BASELINES: dict[str, Baseline] = {
     "bilateral": Baseline(
         bilateral, {"sigma_color": (0.05, 0.1, 0.2, 0.4, 0.8, 1.6), "sigma_spatial": (0.7, 1.0, 1.5)}
     ),
-    "non-local means": Baseline(non_local_means, {"h": (0.03, 0.1, 0.15, 0.2, 0.3, 0.5), "patch_size": (3, 5)}),
+    "non-local means": Baseline(
+        non_local_means, {"h": (0.03, 0.05, 0.065, 0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5), "patch_size": (3, 5)}
+    ),
     "total variation": Baseline(total_variation, {"weight": (0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 0.8)}),
     "wavelet": Baseline(
-        wavelet, {"wavelet": ("db1", "db2"), "threshold": (0.05, 0.1, 0.2, 0.4, 0.6, 0.9, 1.3, 1.8, 2.5)}
+        wavelet,
+        {"wavelet": ("db1", "db2"), "threshold": (0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.9, 1.3, 1.8, 2.5)},
     ),
 }
 """What learned denoisers are compared with."""
