@@ -12,6 +12,7 @@ from cae import inference, models
 from cae.data.arrays import to_float
 from cae.errors import UserError
 from cae.latents import interpolation
+from cae.tiling import TileSize, limit_tile_size, tiled_predict
 
 
 class ModelFunctions:
@@ -25,19 +26,36 @@ class ModelFunctions:
       model: The model.
       image_shape: The (height, width, channels) of the images that it was trained on.
       free_sides: Whether it denoises images of any height and width.
+      trained_on_crops: Whether it was trained on crops of images, and denoises whole ones, large ones in tiles.
       any_range: Whether floats may leave 0..1 in `denoise` and `encode`, as the images that it was trained on did.
     """
 
     model: keras.Model
     image_shape: tuple[int, int, int]
     free_sides: bool
+    trained_on_crops: bool = False
     any_range: bool = False
 
     def denoise(self, images: Any) -> np.ndarray:
         """Returns the model's outputs for images, in 0..1; U-Nets and DnCNN take any height and width."""
         batch, is_single = inference.as_batch(images, self.image_shape, self.free_sides, self.any_range)
-        outputs = inference.predict_in_batches(self._denoise, batch, "denoising")
+        denoise = functools.partial(inference.predict_in_batches, self._denoise, description="denoising")
+        tile_size = self.tile_size(batch.shape[1:3])
+        if self.trained_on_crops and tile_size[:2] != batch.shape[1:3]:
+            outputs = np.stack([tiled_predict(denoise, to_float(image), tile_size) for image in batch])
+        else:
+            outputs = denoise(batch)
         return outputs[0] if is_single else outputs
+
+    def tile_size(self, size: tuple[int, int]) -> TileSize:
+        """Returns the tiles in which an image of a (height, width) is denoised.
+
+        A model of crops takes an image whole, or in large tiles. One of whole images has learned where their border
+        is: applied to a large page, it turned digits far from a border into clouds.
+        """
+        if self.trained_on_crops:
+            return limit_tile_size(size, self.model.multiple)
+        return TileSize(*self.image_shape[:2])
 
     def reconstruct(self, images: Any) -> np.ndarray:
         """Returns images decoded from the latent vectors of images; raises `UserError` without latent vectors."""

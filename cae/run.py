@@ -19,7 +19,6 @@ from cae.io_utils import abbreviate
 from cae.model_functions import ModelFunctions
 from cae.outliers import detector as detectors
 from cae.outliers.calibration_classes import CalibrationClasses
-from cae.tiling import MAX_TILE_SIDE
 from cae.training import checkpoints
 from cae.workdir import check_same_images, load_run_config
 
@@ -134,16 +133,10 @@ class Run(ModelFunctions):
         """Whether the model denoises images of any height and width."""
         return models.get_model_spec(self.config.model).free_sides
 
-    def tile_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Returns the height and width of the tiles in which an image of a (height, width) is denoised.
-
-        A model of crops takes an image whole, or in large tiles. One of whole images has learned where their border
-        is: applied to a large page, it turned digits far from a border into clouds.
-        """
-        if self.config.crop_size is None:
-            return self.image_shape[:2]
-        height, width = (min(side, MAX_TILE_SIDE) for side in size)
-        return height, width
+    @property
+    def trained_on_crops(self) -> bool:
+        """Whether the model was trained on crops of images, and denoises whole ones."""
+        return self.config.crop_size is not None
 
     @property
     def any_range(self) -> bool:

@@ -32,6 +32,7 @@ class ResUNet(ImageModel):
     def __init__(self, image_shape: tuple[int, int, int], base_filters: int = 32, **kwargs):
         """Creates the model; features have half of `base_filters` at full resolution, and twice as many below."""
         super().__init__(image_shape, base_filters, **kwargs)
+        self.multiple = 2 ** (NUM_SCALES - 1)
         thin, wide = max(1, base_filters // 2), 2 * base_filters
         self.first = layers.conv2d(thin, activation=ACTIVATION)
         self.down = [self._down(wide) for _ in range(1, NUM_SCALES)]
@@ -45,12 +46,11 @@ class ResUNet(ImageModel):
         return layers.conv2d(4 * filters, kernel_size=1), [layers.conv2d(filters, activation=ACTIVATION), *blocks]
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        multiple = 2 ** len(self.down)
-        features, skips = self.first(layers.pad_to_multiple(images, multiple, "SYMMETRIC")), []
+        features, skips = self.first(layers.pad_to_multiple(images, self.multiple, "SYMMETRIC")), []
         for stage in self.down:
             skips.append(features)
             features = layers.apply_all(stage, features)
         for (expand, merge), skip in zip(self.up, reversed(skips)):
             features = layers.apply_all(merge, tf.concat([layers.depth_to_space(expand(features)), skip], axis=-1))
-        output = layers.crop_from_multiple(self.last(features), *layers.spatial_shape(images), multiple)
+        output = layers.crop_from_multiple(self.last(features), *layers.spatial_shape(images), self.multiple)
         return layers.apply_output_activation(output, self.output_activation, training)
