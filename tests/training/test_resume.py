@@ -1,6 +1,7 @@
 """Runs that are interrupted and resumed end as runs that are not."""
 
 import dataclasses
+import functools
 import itertools
 import re
 import shutil
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import trainings
+from PIL import Image
 from trainings import PreemptAfter, assert_same, metrics_lines
 
 from benchmarks import fault_injection
+from cae.data import datasets
 from cae.errors import UserError
 from cae.preemption import Preempted
 from cae.training import trainer
@@ -66,6 +69,29 @@ def test_run_resumes_exactly_with_a_model_that_is_built_anew(tmp_path, dataset, 
     resumed, steps = train_with_preemptions(train_anew, four_epochs, tmp_path, [8, 1000])
     assert len(steps) == 1
     assert_same(unbroken(four_epochs)[0], resumed, unbroken(four_epochs)[1], tmp_path)
+
+
+def test_training_on_crops_resumes_exactly_from_images_in_memory_or_not_and_with_other_replicas(
+    tmp_path, state_cache, four_epochs, mirrored, random
+):
+    """17 images, a crop of each in an epoch: epochs end in steps 3, 5, 7 and 9."""
+    (tmp_path / "images").mkdir()
+    for index, (height, width) in enumerate(random.integers(16, 40, (20, 2))):
+        Image.fromarray(random.integers(0, 256, (height, width), np.uint8)).save(tmp_path / f"images/{index}.png")
+    crops = {"dataset": f"folder:{tmp_path / 'images'}", "crop_size": 16, "crops_per_image": 1, "augment": True}
+    config = dataclasses.replace(four_epochs, model="unet", noise="awgn:5-50", cache_dir=str(tmp_path), **crops)
+    stored, streamed = (
+        datasets.open_dataset(dataclasses.replace(config, streaming=each)) for each in ("auto", "always")
+    )
+    unbroken = trainings.train(state_cache, stored, config, tmp_path / "unbroken")
+    assert unbroken.step == 9
+    train = functools.partial(trainings.train, state_cache, streamed)
+    resumed, steps = train_with_preemptions(train, config, tmp_path / "resumed", itertools.cycle([3, 5]))
+    assert len(steps) > 2 and {*steps} - {3, 5, 7}
+    assert_same(unbroken, resumed, tmp_path / "unbroken", tmp_path / "resumed")
+    train(dataclasses.replace(config, max_steps=4), tmp_path / "replicas")
+    for one, other in zip(unbroken.weights, train(config, tmp_path / "replicas", strategy=mirrored).weights):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"regularizer": "acai", "precision": "mixed_float16"}], ids=str)
