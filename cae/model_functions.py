@@ -36,9 +36,15 @@ class ModelFunctions:
     trained_on_crops: bool = False
     any_range: bool = False
 
-    def denoise(self, images: Any) -> np.ndarray:
-        """Returns the model's outputs for images, in 0..1; U-Nets and DnCNN take any height and width."""
-        batch, is_single = inference.as_batch(images, self.image_shape, self.free_sides, self.any_range)
+    def denoise(self, images: Any, any_range: bool = False) -> np.ndarray:
+        """Returns the model's outputs for images, in 0..1.
+
+        Args:
+          images: Of any height and width for U-Nets and DnCNN.
+          any_range: Whether floats may leave 0..1 even if those that the model was trained on did not.
+        """
+        any_range = any_range or self.any_range
+        batch, is_single = inference.as_batch(images, self.image_shape, self.free_sides, any_range)
         denoise = functools.partial(inference.predict_in_batches, self._denoise, description="denoising")
         tile_size = self.tile_size(batch.shape[1:3])
         if self.trained_on_crops and tile_size[:2] != batch.shape[1:3]:

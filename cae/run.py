@@ -125,7 +125,7 @@ class Run(ModelFunctions):
           **overrides: As for `open_dataset`.
         """
         config = dataclasses.replace(self.config, dataset=name, channels=self.image_shape[2], noise=None, **overrides)
-        test = datasets.open_test_images(config)
+        test = datasets.open_test_images(config, dataset.splits["train"])
         return dataclasses.replace(dataset, splits=dataset.splits | {"test": test})
 
     @property

@@ -190,15 +190,18 @@ def load_comparison_runs(workdirs: Sequence[str], run_config: dict[str, Any]) ->
     """Returns the folders of other runs, by name, to compare with the run of `run_config`.
 
     Raises:
-      UserError: A folder contains no run, or its model takes images of another shape.
+      UserError: A folder contains no run, or its model takes images of another shape; if both were trained on crops,
+        with other channels.
     """
     folders = [Path(each).expanduser() for each in workdirs]
     names = [
         folder.name if [each.name for each in folders].count(folder.name) == 1 else str(folder) for folder in folders
     ]
     for folder in folders:
-        shapes = [each["dataset"]["image_shape"] for each in (load_run_config(folder), run_config)]
-        if shapes[0] != shapes[1]:
+        both = load_run_config(folder), run_config
+        shapes = [each["dataset"]["image_shape"] for each in both]
+        on_crops = all(each["config"].get("crop_size") for each in both)
+        if shapes[0][2 * on_crops :] != shapes[1][2 * on_crops :]:
             text = " and ".join("x".join(map(str, shape)) for shape in shapes)
             raise UserError(f"--compare={folder} can't be compared: image shapes are {text}")
     return dict(zip(map(printable, names), folders))

@@ -200,3 +200,15 @@ def test_runs_that_are_compared_are_named_by_their_folders(tmp_path):
     write_run_config(tmp_path / "run", Config(), DIGITS | {"image_shape": [32, 32, 3]})
     with pytest.raises(UserError, match="can't be compared: image shapes are 32x32x3 and 16x16x1"):
         load_comparison_runs(folders, run_config)
+
+
+def test_runs_on_crops_of_any_size_are_compared_if_they_have_as_many_channels(tmp_path):
+    run_configs = []
+    for size, channels in ((16, 1), (32, 1), (16, 3)):
+        folder = tmp_path / f"{size}x{channels}"
+        folder.mkdir()
+        config = Config(dataset="folder:photos", crop_size=size, model="unet")
+        run_configs.append(write_run_config(folder, config, DIGITS | {"image_shape": [size, size, channels]}))
+    assert load_comparison_runs([str(tmp_path / "32x1")], run_configs[0]) == {"32x1": tmp_path / "32x1"}
+    with pytest.raises(UserError, match="can't be compared: image shapes are 16x16x3 and 16x16x1"):
+        load_comparison_runs([str(tmp_path / "16x3")], run_configs[0])

@@ -14,14 +14,15 @@ import psutil
 from cae.config import Config
 from cae.data import record_cache
 from cae.data.digits import open_digits
-from cae.data.duplicates import remove_duplicates
+from cae.data.duplicates import describe_duplicates, remove_duplicates
+from cae.data.full_resolution import FullResolutionSplit
 from cae.data.full_resolution_folder import open_full_resolution_folder
 from cae.data.full_resolution_tfds import open_full_resolution_tfds
 from cae.data.image_dataset import ImageDataset
 from cae.data.image_folder import open_image_folder
 from cae.data.lines import open_lines
 from cae.data.records import open_records
-from cae.data.splits import SPLITS, ArraySplit, Images, Split
+from cae.data.splits import SPLITS, ArraySplit, Images, Split, consecutive_bounds
 from cae.data.tfds import DatasetUnavailableError, open_tfds
 from cae.errors import UserError, unknown_choice_error
 from cae.io_utils import printable
@@ -105,8 +106,12 @@ def _open_images(config: Config) -> ImageDataset:
     return open_full_resolution_folder(config) if ":" in config.dataset else open_full_resolution_tfds(config)
 
 
-def open_test_images(config: Config) -> Split:
+def open_test_images(config: Config, train: FullResolutionSplit) -> Split:
     """Returns the images of a data set to evaluate on: all of a folder, or the test split of one of TFDS.
+
+    Args:
+      config: The configuration that names it.
+      train: The images that the model was trained on; a warning counts those that are test images, too.
 
     Raises:
       UserError: As `open_dataset`, which divides a folder among the splits instead.
@@ -115,9 +120,15 @@ def open_test_images(config: Config) -> Split:
     get_opener(config.dataset)
     is_folder = ":" in config.dataset and not config.dataset.startswith("records:")
     dataset = open_full_resolution_folder(config, divided=False) if is_folder else _open_images(config)
-    for line in dataset.warnings():
-        print(line, flush=True)
-    return dataset.splits["test"]
+    test = dataset.splits["test"]
+    bounds = consecutive_bounds({"train": len(train), "test": len(test)})
+    advice = f"--test_dataset={config.dataset} should have new images only"
+    for line in (
+        *dataset.warnings(),
+        *describe_duplicates([train.hashes, test.hashes], bounds, [*train.names, *test.names], advice),
+    ):
+        print(printable(line), flush=True)
+    return test
 
 
 def get_opener(dataset: str) -> Callable[[Config], ImageDataset] | None:

@@ -34,13 +34,19 @@ def find_duplicates(image_hashes: Sequence[np.ndarray], bounds: Bounds) -> np.nd
     return np.flatnonzero(np.isin(train, np.concatenate([*hashes.values()])))
 
 
-def describe_duplicates(image_hashes: Sequence[np.ndarray], bounds: Bounds, names: Sequence[str]) -> list[str]:
+def describe_duplicates(
+    image_hashes: Sequence[np.ndarray],
+    bounds: Bounds,
+    names: Sequence[str],
+    advice: str = "--remove_duplicates removes such images from training",
+) -> list[str]:
     """Returns a line that counts the images of other splits that are training images too; no line if there are none.
 
     Args:
       image_hashes: Hashes of all images, uint64 [n] of each chunk.
       bounds: Where the splits are among them.
       names: Names of all images, in the same order.
+      advice: The end of the line.
     """
     hashes = _hashes_by_split(image_hashes, bounds)
     train = hashes.pop("train")
@@ -54,10 +60,7 @@ def describe_duplicates(image_hashes: Sequence[np.ndarray], bounds: Bounds, name
     if not counts:
         return []
     examples = ", ".join(pairs[:_MAX_EXAMPLES]) + ", ..." * (len(pairs) > _MAX_EXAMPLES)
-    return [
-        f"warning: {' and '.join(counts)} are training images too ({examples});"
-        " --remove_duplicates removes such images from training"
-    ]
+    return [f"warning: {' and '.join(counts)} are training images too ({examples}); {advice}"]
 
 
 def remove_duplicates(dataset: ImageDataset) -> ImageDataset:

@@ -38,19 +38,22 @@ class FullResolutionSplit(Split):
     Attributes:
       stacks: The images, each uint8 [takes, height, width, channels].
       names: Their names.
+      hashes: A hash of each, as `hash_images` has them, uint64 [n].
     """
 
     def __init__(
         self,
         stacks: Sequence[np.ndarray],
         names: Sequence[str],
+        hashes: np.ndarray,
         origin: str,
         crop_size: int,
         folder: Path | None = None,
         duplicates: np.ndarray | None = None,
     ):
         super().__init__(len(stacks), origin)
-        self.stacks, self.names, self.folder, self.duplicates = stacks, names, folder, duplicates
+        self.stacks, self.names, self.hashes = stacks, names, hashes
+        self.folder, self.duplicates = folder, duplicates
         self._crop_size = crop_size
 
     def read(self) -> Iterator[Images]:
@@ -68,7 +71,7 @@ class FullResolutionSplit(Split):
         """Returns the split without the images at some indices, int [n] in ascending order."""
         kept = np.setdiff1d(np.arange(len(self)), indices)
         stacks, names = ([values[index] for index in kept] for values in (self.stacks, self.names))
-        return FullResolutionSplit(stacks, names, origin, self._crop_size, self.folder)
+        return FullResolutionSplit(stacks, names, self.hashes[kept], origin, self._crop_size, self.folder)
 
     def take_centers(self, indices: np.ndarray, max_side: int) -> np.ndarray:
         """Returns images whose centers have one size, [n, takes, height, width, channels], at most of `max_side`."""

@@ -75,11 +75,12 @@ def as_full_resolution_dataset(
     crop_size, metadata, splits = config.crop_size, stored.metadata, {}
     check_sizes(f"--dataset={config.dataset}", stored.stacks, stored.names, crop_size)
     bounds = split_bounds(metadata["splits"])
-    hashes = [np.array(stored.hashes, np.uint64)]
-    duplicates = find_duplicates(hashes, bounds)
+    hashes = np.array(stored.hashes, np.uint64)
+    duplicates = find_duplicates([hashes], bounds)
     for name, (start, stop) in bounds.items():
-        images = stored.stacks[start:stop], stored.names[start:stop], metadata["splits"][name]["origin"]
-        splits[name] = FullResolutionSplit(*images, crop_size, stored.folder, duplicates if name == "train" else None)
+        images = (each[start:stop] for each in (stored.stacks, stored.names, hashes))
+        options = metadata["splits"][name]["origin"], crop_size, stored.folder, duplicates if name == "train" else None
+        splits[name] = FullResolutionSplit(*images, *options)
     return ImageDataset(
         name=config.dataset,
         image_shape=(crop_size, crop_size, channels),
@@ -87,7 +88,7 @@ def as_full_resolution_dataset(
         splits=splits,
         fingerprint=metadata["fingerprint"],
         skipped=tuple(metadata["skipped"]),
-        notes=(*notes, *describe_duplicates(hashes, bounds, stored.names)),
+        notes=(*notes, *describe_duplicates([hashes], bounds, stored.names)),
         crops=Crops(crop_size, config.crops_per_image, config.augment, swap),
         **attributes,
     )
@@ -98,9 +99,10 @@ def _split_paths(dataset: str, text: str) -> list[Path]:
     parts = text.split(",")
     candidates = [[",".join(parts[:end]), ",".join(parts[end:])] for end in range(1, len(parts))]
     candidates = [[Path(path.strip()).expanduser() for path in each] for each in candidates]
-    if found := [each for each in candidates if all(path.is_dir() for path in each)]:
+    found = [each for each in candidates if all(path.is_dir() for path in each)]
+    if found and not found[0][0].samefile(found[0][1]):
         return found[0]
-    missing = [path for path in (candidates or [[]])[0] if not path.is_dir()]
+    missing = [path for path in (found or candidates or [[]])[0] if not path.is_dir()]
     problem = f"there is no folder {missing[0]}" if missing else "it names one folder"
     raise UserError(f"--dataset={dataset}: {problem}; two are needed, as in pairs:NOISY,CLEAN or takes:FIRST,SECOND")
 
@@ -119,7 +121,7 @@ def _read_images(
     dataset: str, paths: Sequence[Path], layout: FolderLayout | None, channels: int, add: AddImage
 ) -> dict[str, Any]:
     """Adds the images of one folder, or of two that belong together, and returns what is known of them."""
-    partners, notes = _match_names(paths)
+    partners, notes = _match_names(dataset, paths)
     parts = {split: [] for split in SPLITS}
     place = {name: layout.locate(get_group(name))[0] if layout else "test" for name in partners}
     for name in partners:
@@ -133,7 +135,9 @@ def _read_images(
         hashes.update(os.fsencode(f"{name}\n"))
     skipped = [name for reader in readers for name in reader.skipped]
     if not counts["train" if layout else "test"]:
-        raise UserError(f"--dataset={dataset} has no image that can be read; it needs image files")
+        reasons = [note.removeprefix("warning: ") for note in notes]
+        reasons += [f"cannot read {abbreviate(skipped)}"] if skipped else []
+        raise UserError(printable(f"--dataset={dataset}: {'; '.join(reasons) or 'there are no image files'}"))
     if layout:
         splits = divide(f"--dataset={dataset}", layout, counts, FULL_RESOLUTION_PROPORTIONS)
     else:
@@ -146,7 +150,7 @@ def _read_images(
     }
 
 
-def _match_names(paths: Sequence[Path]) -> tuple[dict[str, list[str]], list[str]]:
+def _match_names(dataset: str, paths: Sequence[Path]) -> tuple[dict[str, list[str]], list[str]]:
     """Returns each image's files by its name, and lines about images without a partner.
 
     The target is the last folder's. Images belong together if their paths within the folders are the same without
@@ -162,7 +166,7 @@ def _match_names(paths: Sequence[Path]) -> tuple[dict[str, list[str]], list[str]
         if (stem := str(PurePosixPath(name).with_suffix(""))) in by_stem[1] and by_stem[0][stem] == name
     }
     if not partners:
-        raise UserError(f"{paths[0]} and {paths[1]} have no images of the same name")
+        raise UserError(f"--dataset={dataset}: the folders have no images of the same name")
     notes = []
     for path, other, names, used in zip(paths, reversed(paths), listed, zip(*partners.values()), strict=False):
         if alone := sorted(set(names) - set(used)):

@@ -1,5 +1,6 @@
 """What denoises the batches of an evaluation: a model, whole images by tiles, or a self-ensemble of either."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -23,7 +24,9 @@ Denoise = Callable[[tf.Tensor], np.ndarray]
 def make_denoiser(run: Run, context: EvalContext) -> Denoise:
     """Returns what denoises batches by a run's model."""
     if context.whole_images:
-        predict = self_ensemble(run.denoise) if context.self_ensemble else run.denoise
+        # Noise that is not clipped is for all models, whatever noise they were trained on.
+        predict = functools.partial(run.denoise, any_range=True)
+        predict = self_ensemble(predict) if context.self_ensemble else predict
 
         def denoise_whole(images: tf.Tensor) -> np.ndarray:
             return np.stack([tiled_predict(predict, each, run.tile_size(each.shape[:2])) for each in images.numpy()])

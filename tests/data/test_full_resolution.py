@@ -148,9 +148,10 @@ def test_symmetries_are_undone_and_an_ensemble_averages_over_them():
 
 def test_crops_of_a_split_skip_what_is_removed():
     stacks = [coordinates(index, 12, 12)[None] for index in range(4)]
-    split = FullResolutionSplit(stacks, [*"abcd"], "made up", 12).without(np.array([0, 2]), "fewer")
+    split = FullResolutionSplit(stacks, [*"abcd"], np.arange(4), "made up", 12).without(np.array([0, 2]), "fewer")
     crops = split.take_crops(np.array([1, 0]), np.full([2, 4], 0.999), Crops(12, 1))
     assert crops[:, 0, 0, 0, 0].tolist() == [3, 1] and split.names == ["b", "d"] and split.origin == "fewer"
+    assert split.hashes.tolist() == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,7 @@ def test_crops_of_a_split_skip_what_is_removed():
         ({"dataset": "digits"}, "does not apply to --dataset=digits; it applies to folder:PATH"),
         ({"dataset": "pairs:nowhere,else"}, "there is no folder nowhere; two are needed"),
         ({"dataset": "takes:one"}, "it names one folder; two are needed"),
+        ({"dataset": "takes:.,."}, "it names one folder; two are needed"),
         ({"dataset": "pairs:"}, "needs a path: --dataset=pairs:NOISY,CLEAN"),
         ({"dataset": "pairs:a,b", "noise": "awgn:5"}, "pairs have noise of their own"),
         ({"dataset": "pairs:a,b", "crop_size": None}, "--dataset=pairs:a,b needs --crop_size"),
@@ -174,6 +176,38 @@ def test_what_does_not_fit_crops_is_refused_in_one_line(config, changes, message
         config = dataclasses.replace(config, **changes)
         models.check_crops(config)
         datasets.open_dataset(config)
+
+
+def test_a_data_set_without_an_image_that_can_be_used_says_why(tmp_path):
+    folders = {name: write_images(tmp_path / name, [size] * 2) for name, size in (("a", (20, 30)), ("b", (20, 31)))}
+    for name in ("empty", "damaged", "others"):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+    (folders["damaged"] / "x.png").write_bytes(b"damaged")
+    Image.new("L", (20, 20)).save(folders["others"] / "7.png")
+    for dataset, reason in {
+        "folder:{empty}": "there are no image files",
+        "folder:{damaged}": "cannot read x.png",
+        "pairs:{a},{empty}": "the folders have no images of the same name",
+        "pairs:{a},{others}": "the folders have no images of the same name",
+        "pairs:{a},{b}": r"left out 2 pairs of different sizes: 0\d.png \(30x20 and 31x20\), 0\d.png .*",
+    }.items():
+        config = Config(dataset=dataset.format_map(folders), crop_size=12)
+        with pytest.raises(UserError, match=f"^--dataset={config.dataset}: {reason}$"):
+            datasets.open_dataset(config)
+
+
+def test_images_of_any_kind_are_trained_on_together(tmp_path):
+    """Gray, color, transparent and 16-bit images, each of a constant value, in gray or in color."""
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    for mode, value in (("L", 7), ("RGB", (7, 7, 7)), ("RGBA", (7, 7, 7, 255)), ("LA", (7, 255)), ("I;16", 7 * 257)):
+        Image.new(mode, (14, 14), value).save(folder / f"{mode[0]}{len(mode)}.png")
+    for channels in (1, 3):
+        dataset = datasets.open_dataset(Config(dataset=f"folder:{folder}", crop_size=12, channels=channels))
+        stacks = [stack for split in dataset.splits.values() for stack in split.stacks]
+        assert {stack.shape for stack in stacks} == {(1, 14, 14, channels)} and {*np.unique(stacks)} == {7}
+        assert dataset.num_images == 5 and "1 file: more than 8 bits: rounded to 8" in "".join(dataset.warnings())
 
 
 def test_a_damaged_cache_of_images_is_refused(config):

@@ -1,6 +1,7 @@
 """Whole images of different sizes, denoised by a model that halves them: the results are worked out by hand."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from cae.config import Config
 from cae.data import datasets, pipeline
 from cae.errors import UserError
-from cae.tasks import denoise
+from cae.tasks import denoise, get_corruption
 from cae.tasks.baselines import BASELINES
 from cae.tasks.context import EvalContext
 from cae.tasks.denoisers import make_denoiser
@@ -80,10 +81,25 @@ def test_large_images_are_denoised_in_tiles_and_an_ensemble_changes_nothing_that
     run = context.run
     assert run.tile_size((40, 30)) == (40, 30, 8) and run.tile_size((700, 20)) == (384, 20, 8)
     assert run_of(Half(), (16, 16, 1), Config(model="unet")).tile_size((700, 20)) == (16, 16, 1)
-    for self_ensemble in (False, True):
+    # A model of noise that is clipped, or of none, gets the noise that is not as well.
+    for self_ensemble, noise in ((False, "awgn:5-50"), (True, None)):
+        run = run_of(Half(), (16, 16, 1), dataclasses.replace(run.config, noise=noise))
         denoiser = make_denoiser(run, dataclasses.replace(context, self_ensemble=self_ensemble))
-        for batch in context.batches("test", None):
+        for batch in context.batches("test", get_corruption("awgn:50")):
             np.testing.assert_allclose(denoiser(batch["input"]), batch["input"] / 2, atol=1e-6)
+
+
+def test_test_images_that_are_training_images_are_counted(config, capsys):
+    dataset = datasets.open_dataset(config)
+    run = run_of(Half(), (16, 16, 1), config)
+    names = dataset.splits["train"].names
+    assert len(names) == 5
+    capsys.readouterr()
+    run.replace_test_split(dataset, config.dataset)
+    # Of eight files, four are those of the others again.
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "training images too" in line]
+    assert re.match(r"warning: \d of 8 test images are training images too \(\d\.png = ", line), line
+    assert f"--test_dataset={config.dataset} should have new images only" in line
 
 
 @pytest.mark.parametrize("name, message", [("digits", "does not apply to --dataset=digits"), ("folder:no", "no such")])
