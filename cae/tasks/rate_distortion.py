@@ -1,5 +1,6 @@
 """Rate and distortion: bits per pixel of quantized latent vectors beside those of JPEG and WebP files."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +14,7 @@ from cae.latents.quantization import UniformQuantizer
 from cae.metrics import psnr, ssim
 from cae.report.charts import line_chart
 from cae.report.report import Row
-from cae.tasks.context import EvalContext
+from cae.tasks.context import EvalContext, evenly_spaced
 from cae.tasks.image_codecs import QUALITIES, available_codecs, encode_and_decode
 
 MAX_IMAGES, MAX_VALUES = 1000, 2**24
@@ -25,7 +26,7 @@ BITS, HEADLINE_BITS, FLOAT_BITS = (2, 4, 6, 8), 8, 32
 LATENTS = "latent vector"
 
 CAPTION = (
-    f"Rate and distortion of the first test images, at most {MAX_IMAGES:,}. bits_per_pixel of latent vectors:"
+    f"Rate and distortion of evenly spaced test images, at most {MAX_IMAGES:,}. bits_per_pixel of latent vectors:"
     " dimensions times bits, divided by height times width; the model and the ranges of the dimensions, which are those"
     " of validation images, are shared by all images and do not count. Of JPEG and WebP, by Pillow's default settings:"
     " all bytes of the files. without_headers: without tables and markers, which are much the same in all files and"
@@ -38,18 +39,23 @@ def evaluate(context: EvalContext) -> list[Row]:
 
     Returns:
       method and setting; bits_per_pixel and without_headers, the same without the headers of files; psnr in dB and
-      ssim, means over the first test images.
+      ssim, means over at most `MAX_IMAGES` test images.
     """
-    num_images = min(MAX_IMAGES, max(1, MAX_VALUES // math.prod(context.run.image_shape)))
-    images = context.load("test")[0][:num_images]
-    vectors, references = (context.run.encode(each) for each in (images, context.load("validation")[0][:num_images]))
+    images, references = (_choose_images(context, split) for split in ("test", "validation"))
+    vectors, references = context.run.encode(images), context.run.encode(references)
     measure = inference.compile_function(_measure_pairs, (2, *context.run.image_shape))
     rows = []
-    for row, outputs in (*_quantized(context, vectors, references), *_encoded(images)):
+    for row, outputs in itertools.chain(_quantized(context, vectors, references), _encoded(images)):
         pairs = np.stack([to_float(images), to_float(outputs)], axis=1)
         means = inference.predict_in_batches(measure, pairs, "measuring").mean(axis=0, dtype="float64").tolist()
         rows.append({**row, **dict(zip(("psnr", "ssim"), means))})
     return rows
+
+
+def _choose_images(context: EvalContext, split: str) -> np.ndarray:
+    images, _ = context.load(split)
+    max_images = min(MAX_IMAGES, max(1, MAX_VALUES // math.prod(images.shape[1:])))
+    return images[evenly_spaced(len(images), max_images)]  # The first ones of a folder are of few classes.
 
 
 def _measure_pairs(pairs: tf.Tensor) -> tf.Tensor:

@@ -36,8 +36,9 @@ def test_ranges_are_those_of_validation_images_and_the_number_of_images_is_bound
     images, labels = context.load("test")
     black = dataclasses.replace(context, load=lambda split: (images * (split == "test"), labels))
     rows = rate_distortion.evaluate(black)
-    # Of the ranges of black images only 0 is left. The first test images are black, 30 and 60.
-    expected = np.mean([100, *(-20 * np.log10(np.array([30, 60]) / 255))])
+    # Of the ranges of black images only 0 is left. The first, the middle one and the last of the test images are 0,
+    # 120 and 210.
+    expected = np.mean([100, *(-20 * np.log10(np.array([120, 210]) / 255))])
     assert rows[0]["psnr"] == pytest.approx(expected, rel=1e-5)
 
 
