@@ -19,7 +19,8 @@ ERROR_COLORMAP = "magma"
 FRAME_GRAY = 0.35
 """Of the lines between images, which may be black, white or of a medium gray themselves."""
 
-MAX_LABEL_CHARACTERS = 28
+MAX_LABEL_CHARACTERS, LABEL_INCHES = 28, 0.07
+"""Characters of a line, at most, and the width of one at the size of 8 points."""
 
 _PNGS: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
 """The PNG files of figures that still exist."""
@@ -106,7 +107,7 @@ def image_table(
     Args:
       rows: The images of each row, `[height, width, 1 or 3]` in 0..1 and as many in each; by label, or without labels.
         None leaves a cell empty.
-      columns: Titles of the columns, or none.
+      columns: Titles of the columns, or none; slanted where one is wider than an image.
       cell_inches: The width of an image.
     """
     labels, rows = ([*rows], [*rows.values()]) if isinstance(rows, Mapping) else ([], rows)
@@ -122,7 +123,10 @@ def image_table(
     axis = figure.add_axes((0, 0, 1, 1))
     _show_image(axis, picture)
     axis.set_yticks((np.arange(len(labels)) + 0.5) * (height + 2), [*map(label, labels)])
-    axis.set_xticks((np.arange(len(columns)) + 0.5) * (width + 2), [*map(label, columns)])
+    titles = [label(each, MAX_LABEL_CHARACTERS) for each in columns]
+    is_wide = max((len(line) for title in titles for line in title.split("\n")), default=0) > cell_inches / LABEL_INCHES
+    slant = {"rotation": 60, "ha": "left", "rotation_mode": "anchor"} if is_wide else {}
+    axis.set_xticks((np.arange(len(columns)) + 0.5) * (width + 2), titles, **slant)
     axis.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
     axis.spines[:].set_visible(False)
     return figure

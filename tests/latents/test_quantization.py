@@ -16,7 +16,7 @@ def test_each_bit_halves_the_error(random):
     for bits in (2, 4, 8):
         errors = np.square(UniformQuantizer.fit(vectors, bits).round_trip(vectors) - vectors).mean(axis=0)
         widths = np.array([2, 40]) / 2**bits
-        assert errors == pytest.approx(widths**2 / 12, rel=0.05), bits  # The variance of a uniform distribution.
+        assert errors == pytest.approx(widths**2 / 12, rel=0.1), bits  # The variance of a uniform distribution.
 
 
 def test_few_bits_leave_out_outliers_and_many_do_not():

@@ -63,6 +63,19 @@ def test_an_image_table_has_every_image_in_its_place(channels, random):
     assert axis.get_yticks().tolist() == [3.5, 10.5] and axis.get_xticks().tolist() == [3, 9, 15]
 
 
+def test_titles_that_are_wider_than_an_image_are_slanted_and_bounded(random):
+    rows = random.random((1, 2, 32, 32, 3))
+    for titles, cell_inches, rotation in (
+        (["cat", "dog"], 0.55, 0),
+        (["cat", "automobile"], 0.55, 60),  # 0.7 inches.
+        (["non-local\nmeans", "a"], 0.95, 0),
+        (["cat", "a" * 99], 0.95, 60),
+    ):
+        labels = figures.image_table(rows, titles, cell_inches).axes[0].get_xticklabels()
+        assert {each.get_rotation() for each in labels} == {rotation}
+        assert max(len(each.get_text()) for each in labels) <= figures.MAX_LABEL_CHARACTERS
+
+
 def test_an_image_table_leaves_missing_cells_white(random):
     one, two, three = random.random((3, 12, 12, 1))
     axis = figures.image_table({"rain": [one, two], "snow": [None, three]}).axes[0]
