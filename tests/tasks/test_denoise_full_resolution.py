@@ -12,7 +12,7 @@ from PIL import Image
 from cae.config import Config
 from cae.data import datasets, pipeline
 from cae.errors import UserError
-from cae.tasks import denoise, get_corruption
+from cae.tasks import denoise, denoisers, get_corruption
 from cae.tasks.baselines import BASELINES
 from cae.tasks.context import EvalContext
 from cae.tasks.denoisers import make_denoiser
@@ -77,7 +77,8 @@ def test_every_image_of_another_data_set_is_evaluated_whole(context, monkeypatch
     assert {"denoise", "denoise_extremes", "denoise_methods"} <= section.figures.keys()
 
 
-def test_large_images_are_denoised_in_tiles_and_an_ensemble_changes_nothing_that_is_symmetric(context):
+def test_large_images_are_denoised_in_tiles_and_by_an_ensemble_where_it_is_requested(context, monkeypatch):
+    monkeypatch.setattr(denoisers, "self_ensemble", lambda predict: lambda images: predict(images) + 1)
     run = context.run
     assert run.tile_size((40, 30)) == (40, 30, 8) and run.tile_size((700, 20)) == (384, 20, 8)
     assert run_of(Half(), (16, 16, 1), Config(model="unet")).tile_size((700, 20)) == (16, 16, 1)
@@ -86,7 +87,7 @@ def test_large_images_are_denoised_in_tiles_and_an_ensemble_changes_nothing_that
         run = run_of(Half(), (16, 16, 1), dataclasses.replace(run.config, noise=noise))
         denoiser = make_denoiser(run, dataclasses.replace(context, self_ensemble=self_ensemble))
         for batch in context.batches("test", get_corruption("awgn:50")):
-            np.testing.assert_allclose(denoiser(batch["input"]), batch["input"] / 2, atol=1e-6)
+            np.testing.assert_allclose(denoiser(batch["input"]), batch["input"] / 2 + self_ensemble, atol=1e-6)
 
 
 def test_test_images_that_are_training_images_are_counted(config, capsys):
