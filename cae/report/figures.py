@@ -19,6 +19,9 @@ ERROR_COLORMAP = "magma"
 FRAME_GRAY = 0.35
 """Of the lines between images, which may be black, white or of a medium gray themselves."""
 
+DPI, MAX_CELL_INCHES = 110, 1.2
+"""Pixels of a figure per inch, and the width up to which images are drawn no smaller than they are."""
+
 MAX_LABEL_CHARACTERS, LABEL_INCHES = 28, 0.07
 """Characters of a line, at most, and the width of one at the size of 8 points."""
 
@@ -43,7 +46,7 @@ def png(figure: Figure) -> bytes:
     """Returns the content of a PNG file of a figure, which is rendered once for the report and for TensorBoard."""
     if figure not in _PNGS:
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
+        figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight")
         _PNGS[figure] = file.getvalue()
     return _PNGS[figure]
 
@@ -108,11 +111,12 @@ def image_table(
       rows: The images of each row, `[height, width, 1 or 3]` in 0..1 and as many in each; by label, or without labels.
         None leaves a cell empty.
       columns: Titles of the columns, or none; slanted where one is wider than an image.
-      cell_inches: The width of an image.
+      cell_inches: The width of an image, or more for one of more pixels.
     """
     labels, rows = ([*rows], [*rows.values()]) if isinstance(rows, Mapping) else ([], rows)
     height, width, channels = next(image for image in itertools.chain(*rows) if image is not None).shape
     empty = np.ones((height + 2, width + 2, channels))
+    cell_inches = max(cell_inches, min((width + 2) / DPI, MAX_CELL_INCHES))
 
     def frame(image: np.ndarray | None) -> np.ndarray:
         return empty if image is None else np.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=FRAME_GRAY)

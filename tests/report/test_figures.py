@@ -63,6 +63,12 @@ def test_an_image_table_has_every_image_in_its_place(channels, random):
     assert axis.get_yticks().tolist() == [3.5, 10.5] and axis.get_xticks().tolist() == [3, 9, 15]
 
 
+def test_images_of_a_table_are_drawn_no_smaller_than_they_are(random):
+    for width, inches in ((28, 0.55), (64, 0.6), (500, 1.2)):  # 66 pixels at 110 to an inch.
+        size = figures.image_table(random.random((2, 3, 10, width, 1))).get_size_inches()
+        assert size == pytest.approx([3 * inches, 2 * inches * 12 / (width + 2)])
+
+
 def test_titles_that_are_wider_than_an_image_are_slanted_and_bounded(random):
     rows = random.random((1, 2, 32, 32, 3))
     for titles, cell_inches, rotation in (
