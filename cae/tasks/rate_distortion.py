@@ -17,7 +17,7 @@ from cae.report.report import Row
 from cae.tasks.context import EvalContext, evenly_spaced
 from cae.tasks.image_codecs import QUALITIES, available_codecs, encode_and_decode
 
-MAX_IMAGES, MAX_VALUES = 1000, 2**24
+MAX_IMAGES, MAX_VALUES = 500, 2**24
 """Images of each split, at most, and values of all their pixels."""
 
 BITS, HEADLINE_BITS, FLOAT_BITS = (2, 4, 6, 8), 8, 32
