@@ -9,10 +9,12 @@ Work that takes a while is put into a `phase`, whether it can be counted or not:
             ...
             bar.update(1)
 
-Without a terminal, the innermost phase prints a line whenever nothing was printed for a few seconds.
+Without a terminal, the innermost phase prints a line whenever nothing was printed for a few seconds. The environment
+variable TQDM_DISABLE=1 turns both off.
 """
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -167,10 +169,13 @@ def parallel_map(jobs: Iterable[tuple], total: int, description: str, unit: str)
 
 def start(description: str, total: int | None, unit: str, initial: int = 0, **options: Any) -> "tqdm | Lines":
     """Returns the progress of a phase that begins, which the caller closes; the options are those of a bar."""
+    is_disabled = bool(os.environ.get("TQDM_DISABLE"))
     if _is_interactive():
+        options["disable"] = is_disabled
         return _make_bar(desc=description, total=total, unit=unit or "it", initial=initial, unit_scale=True, **options)
     lines = Lines(description, total, unit, initial)
-    _printer.push(lines)
+    if not is_disabled:
+        _printer.push(lines)
     return lines
 
 

@@ -22,6 +22,7 @@ os.environ.update(
     MKL_NUM_THREADS="1",
     LOKY_MAX_CPU_COUNT="1",
     MPLBACKEND="Agg",
+    TQDM_DISABLE="1",  # Whether lines of progress appear depends on time.
 )
 
 ROOT = Path(__file__).resolve().parents[1]

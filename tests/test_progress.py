@@ -10,6 +10,12 @@ import pytest
 from cae import progress
 
 
+@pytest.fixture(autouse=True)
+def enable(monkeypatch):
+    """Enables progress, which other tests disable."""
+    monkeypatch.delenv("TQDM_DISABLE")
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Replaces the clock; `clock.pass_time(seconds)` advances it, and polls as often as the printing thread does."""
@@ -69,6 +75,14 @@ def test_lines_of_long_work_are_further_apart_and_what_was_done_before_does_not_
     bar.close()
     bar.close()
     clock.pass_time(100)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_can_be_disabled(clock, capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    with progress.phase("fitting", 3, "score") as bar:
+        bar.update()
+        clock.pass_time(10)
     assert capsys.readouterr().err == ""
 
 
