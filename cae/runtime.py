@@ -6,13 +6,11 @@ import importlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator
 
 import psutil
 
 from cae.errors import UserError
-from cae.progress import phase
 
 MULTI_WORKER = "multi_worker_mirrored"
 """The value of --distribution_strategy that trains on several machines."""
@@ -23,28 +21,22 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines that it writes to stderr before its log level can be set."""
-    with phase("starting TensorFlow"), silence_stderr(python=False):
+    with silence_stderr():
         importlib.import_module("tensorflow")
     retain_freed_memory()
 
 
 @contextlib.contextmanager
-def silence_stderr(python: bool = True) -> Iterator[None]:
-    """A context in which nothing is written to stderr, by libraries that are not Python either.
-
-    Args:
-      python: Whether Python is silenced, too.
-    """
-    python_stderr, stderr = sys.stderr, os.dup(2)
-    with open(os.devnull, "w") as devnull, os.fdopen(stderr, "w", closefd=False) as duplicate:
+def silence_stderr() -> Iterator[None]:
+    """A context in which nothing is written to stderr, by libraries that are not Python either."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as devnull:
         os.dup2(devnull.fileno(), 2)
-        sys.stderr = python_stderr if python else duplicate
-        try:
-            yield
-        finally:
-            sys.stderr = python_stderr
-            os.dup2(stderr, 2)
-    os.close(stderr)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def retain_freed_memory() -> None:
