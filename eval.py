@@ -50,7 +50,7 @@ def main() -> int:
     for name in selected:
         with phase(f"evaluating: {name}"):
             sections.append(tasks.TASKS[name].run(eval_context))
-        tensorboard.write_evaluation(workdir, run.step, sections[-1])
+            tensorboard.write_evaluation(workdir, run.step, sections[-1])
         cli.print_line(sections[-1].headline)
     with phase("writing the report"):
         path = write_report(run, sections)

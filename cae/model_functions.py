@@ -12,7 +12,7 @@ from cae import inference, models
 from cae.data.arrays import to_float
 from cae.errors import UserError
 from cae.latents import interpolation
-from cae.tiling import TileSize, limit_tile_size, tiled_predict
+from cae.tiling import TileSize, choose_tile_size, tiled_predict
 
 
 class ModelFunctions:
@@ -54,14 +54,13 @@ class ModelFunctions:
         return outputs[0] if is_single else outputs
 
     def tile_size(self, size: tuple[int, int]) -> TileSize:
-        """Returns the tiles in which an image of a (height, width) is denoised.
+        """Returns the tiles in which an image of a (height, width) is denoised."""
+        return choose_tile_size(size, self.image_shape, self.tile_multiple)
 
-        A model of crops takes an image whole, or in large tiles. One of whole images has learned where their border
-        is: applied to a large page, it turned digits far from a border into clouds.
-        """
-        if self.trained_on_crops:
-            return limit_tile_size(size, self.model.multiple)
-        return TileSize(*self.image_shape[:2])
+    @property
+    def tile_multiple(self) -> int | None:
+        """Of what tiles begin at multiples if the model was trained on crops; None if it was not."""
+        return self.model.multiple if self.trained_on_crops else None
 
     def reconstruct(self, images: Any) -> np.ndarray:
         """Returns images decoded from the latent vectors of images; raises `UserError` without latent vectors."""

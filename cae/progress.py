@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import TqdmWarning, tqdm
 
@@ -82,6 +82,7 @@ class _Printer:
     def __init__(self):
         self._phases: list[Lines] = []
         self._lock, self._thread, self._last_line = threading.Lock(), None, time.monotonic()
+        self.stream: TextIO | None = None
 
     def note_line(self) -> None:
         """Puts off the next line, since another one was printed."""
@@ -109,7 +110,7 @@ class _Printer:
             innermost = self._phases[-1]
             if time.monotonic() - self._last_line >= innermost.silent_seconds():
                 self.note_line()
-                print(innermost.describe(), file=sys.stderr, flush=True)
+                print(innermost.describe(), file=self.stream or sys.stderr, flush=True)
             return True
 
     def _print(self) -> None:
@@ -118,6 +119,16 @@ class _Printer:
 
 
 _printer = _Printer()
+
+
+@contextlib.contextmanager
+def redirect_lines(stream: TextIO) -> Iterator[None]:
+    """A context in which lines of progress are written to a stream instead of stderr."""
+    _printer.stream = stream
+    try:
+        yield
+    finally:
+        _printer.stream = None
 
 
 def write_line(text: str) -> None:

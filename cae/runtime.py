@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import psutil
 
 from cae.errors import UserError
+from cae.progress import phase, redirect_lines
 
 MULTI_WORKER = "multi_worker_mirrored"
 """The value of --distribution_strategy that trains on several machines."""
@@ -21,22 +22,21 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without the lines that it writes to stderr before its log level can be set."""
-    with silence_stderr():
+    with phase("starting TensorFlow"), silence_stderr():
         importlib.import_module("tensorflow")
     retain_freed_memory()
 
 
 @contextlib.contextmanager
 def silence_stderr() -> Iterator[None]:
-    """A context in which nothing is written to stderr, by libraries that are not Python either."""
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as devnull:
+    """A context in which nothing but progress is written to stderr, by libraries that are not Python either."""
+    with open(os.devnull, "w") as devnull, os.fdopen(os.dup(2), "w") as stderr:
         os.dup2(devnull.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        try:
+            with redirect_lines(stderr):
+                yield
+        finally:
+            os.dup2(stderr.fileno(), 2)
 
 
 def retain_freed_memory() -> None:

@@ -77,6 +77,20 @@ def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
+def choose_tile_size(size: tuple[int, int], image_shape: tuple[int, ...], multiple: int | None) -> TileSize:
+    """Returns the tiles in which an image of a (height, width) is denoised.
+
+    A model of crops takes an image whole, or in large tiles. One of whole images has learned where their border is:
+    applied to a large page, it turned digits far from a border into clouds.
+
+    Args:
+      size: Of the image.
+      image_shape: Of the images that the model was trained on.
+      multiple: Of what a model of crops pads height and width to multiples; None for a model of whole images.
+    """
+    return TileSize(*image_shape[:2]) if multiple is None else limit_tile_size(size, multiple)
+
+
 def limit_tile_size(size: tuple[int, int], multiple: int) -> TileSize:
     """Returns tiles of an image of a (height, width): itself, or as many as sides of `MAX_TILE_SIDE` at most need.
 

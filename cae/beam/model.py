@@ -24,6 +24,7 @@ class Manifest:
     Attributes:
       folder: The folder of the export.
       image_shape: The (height, width, channels) of images.
+      tile_multiple: Of what tiles of large images begin at multiples if the model was trained on crops, else None.
       functions: Names of the functions that the SavedModel has.
       background: The median value at the borders of training images, in 0..1; None in exports of earlier versions.
       detector: What decides on images, as of `cae.export.manifest.describe_detector`; empty if nothing does.
@@ -31,6 +32,7 @@ class Manifest:
 
     folder: str
     image_shape: tuple[int, int, int]
+    tile_multiple: int | None
     functions: tuple[str, ...]
     background: float | None
     detector: dict[str, Any]
@@ -43,9 +45,8 @@ def read_manifest(folder: str) -> Manifest:
             content = json.load(file)
         functions = tuple(content["functions"])
         formats = {file["format"] for file in content["files"]}
-        manifest = Manifest(
-            folder, tuple(content["image_shape"]), functions, content.get("background"), content.get("detector", {})
-        )
+        shape, multiple = tuple(content["image_shape"]), content.get("tile_multiple")
+        manifest = Manifest(folder, shape, multiple, functions, content.get("background"), content.get("detector", {}))
     except Exception as error:  # File systems raise errors of many kinds.
         reason = " ".join(str(error).split())
         raise UserError(

@@ -14,6 +14,7 @@ from cae.beam.model import Manifest, Model
 from cae.data.image_io import DecodedImage
 from cae.errors import UserError
 from cae.predict.preprocess import Preprocessed, preprocess
+from cae.tiling import choose_tile_size
 
 # Imports scikit-image, which takes a second.
 with epy.lazy_imports():
@@ -156,10 +157,11 @@ class Denoise(Task):
 
     def predict(self, model: Model, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Returns a row for each image."""
-        predict_fn = functools.partial(_denoise, model)
+        predict_fn, shape = functools.partial(_denoise, model), self.manifest.image_shape
         rows = []
         for item in items:
-            denoised, row = denoising.denoise(predict_fn, self.manifest.image_shape, item.decoded)
+            tile_size = choose_tile_size(item.decoded.size, shape, self.manifest.tile_multiple)
+            denoised, row = denoising.denoise(predict_fn, tile_size, shape[2], item.decoded)
             rows.append({"name": item.name, "image": item.decoded.encode(denoised.channels)} | row)
         return rows
 

@@ -34,6 +34,7 @@ def describe_run(run: Run) -> dict[str, Any]:
         "step": run.step,
         "trained_in": run.config.precision,
         "image_shape": list(run.image_shape),
+        "tile_multiple": run.tile_multiple,
     }
 
 

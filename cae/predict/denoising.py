@@ -32,22 +32,21 @@ COLUMNS = ("width", "height", "format", "mode", "tiles", "noise_before", "noise_
 
 
 def denoise(
-    predict_fn: PredictFn, tile_shape: tuple[int, int, int], original: DecodedImage, multiple: int = 1
+    predict_fn: PredictFn, tile_size: TileSize, num_channels: int, original: DecodedImage
 ) -> tuple[DecodedImage, dict[str, object]]:
     """Denoises an image, all channels together where the model has as many, and else one by one.
 
     Args:
       predict_fn: The model, such as `Run.denoise`.
-      tile_shape: Height, width and channels of the tiles that it takes, see `Run.tile_size`.
+      tile_size: The tiles that it takes, see `Run.tile_size`.
+      num_channels: The channels that it takes.
       original: The image.
-      multiple: Tiles begin at multiples of it, see `TileSize`.
 
     Returns:
       The denoised image, and the values of `COLUMNS`: the number of tiles of a channel; the estimated standard
       deviation of the noise before and after, where 1 is white, from the finest wavelet coefficients (Donoho and
       Johnstone 1994); the root mean square of the difference between both images; the warnings of the file.
     """
-    tile_size, num_channels = TileSize(*tile_shape[:2], multiple), tile_shape[2]
     count = original.channels.shape[2]
     groups = [range(count)] if count == num_channels else [[channel] for channel in range(count)]
     channels, before, after, squares = np.empty_like(original.channels), [], [], []
@@ -96,8 +95,8 @@ class DenoisePredictor(Predictor):
 
     def predict(self, name: str, decoded: DecodedImage, preprocessed: Preprocessed | None) -> None:
         """Denoises an image and writes it."""
-        *sides, multiple = self._run.tile_size(decoded.size)
-        denoised, row = denoise(self._predict_fn, (*sides, self._run.image_shape[2]), decoded, multiple)
+        tile_size = self._run.tile_size(decoded.size)
+        denoised, row = denoise(self._predict_fn, tile_size, self._run.image_shape[2], decoded)
         decoded.save(self._folder / name, denoised.channels)
         rounded = {column: round(value, 4) if isinstance(value, float) else value for column, value in row.items()}
         self.writer.add(name, **rounded)

@@ -13,13 +13,10 @@ from cae.training.distribution import Batch
 from cae.training.objectives import MicrobatchRng, Objective
 
 REGULARIZER_WEIGHT = 1.0
-"""The authors raise it during training from 0 to 2 for Gaussian noise; their results hardly depend on it."""
+"""The mean of the weights, 0 to 2, by which the authors raise it during training on Gaussian noise."""
 
 NEIGHBORS = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 3), (3, 1), (2, 3), (3, 2))
 """Ordered pairs of pixels of a cell that share a side; pixels are counted row by row."""
-
-_VALIDATION_SEED = 0
-"""Of the pairs that an evaluation chooses, the same in each."""
 
 
 class Neighbor2Neighbor(Objective):
@@ -30,12 +27,8 @@ class Neighbor2Neighbor(Objective):
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Computes the loss of each image; in an evaluation the output is that for the whole image."""
         noisy = batch["input"]
-        shape = tf.shape(noisy)
-        if rng:
-            places = rng.sample(tf.random.stateless_uniform, *(side // 2 for side in noisy.shape[1:3]))
-        else:  # The same for all images, so that it does not depend on how they are distributed to replicas.
-            places = tf.random.stateless_uniform([1, shape[1] // 2, shape[2] // 2], [self.seed, _VALIDATION_SEED])
-            places = tf.tile(places, [shape[0], 1, 1])
+        sides = noisy.shape[1:3] if rng else tf.unstack(tf.shape(noisy)[1:3])
+        places = self.sample_uniform(rng, tf.shape(noisy)[0], *(side // 2 for side in sides))
         first, second = subsample(noisy, places)
         restored = model(first, training=rng is not None)
         whole = tf.stop_gradient(model(noisy, training=rng is not None))

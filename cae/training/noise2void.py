@@ -16,9 +16,6 @@ CELL_SIZE = 8
 RADIUS = 2
 """A neighbor is from the window of 5x5 around a pixel, without its center."""
 
-_VALIDATION_SEED = 0
-"""Of the pixels that an evaluation replaces, the same in each."""
-
 
 class Noise2Void(Objective):
     """Minimizes the reconstruction loss of replaced pixels against the noisy image; no clean image is used."""
@@ -30,11 +27,7 @@ class Noise2Void(Objective):
         noisy = batch["input"]
         shape = tf.shape(noisy)
         num_cells = tuple(-(-side // CELL_SIZE) for side in (noisy.shape[1:3] if rng else (shape[1], shape[2])))
-        if rng:
-            places = rng.sample(tf.random.stateless_uniform, *num_cells, 3)
-        else:  # The same for all images, so that it does not depend on how they are distributed to replicas.
-            places = tf.random.stateless_uniform([1, *num_cells, 3], [self.seed, _VALIDATION_SEED])
-            places = tf.tile(places, [shape[0], 1, 1, 1])
+        places = self.sample_uniform(rng, shape[0], *num_cells, 3)
         pixels, neighbors = choose_pixels(places, (shape[1], shape[2]))
         blind = tf.tensor_scatter_nd_update(noisy, pixels, tf.gather_nd(noisy, neighbors))
         restored = model(blind, training=rng is not None)

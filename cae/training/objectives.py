@@ -28,6 +28,9 @@ from cae.models import get_model_spec
 from cae.models.base import GenerativeAutoencoder
 from cae.training.distribution import Batch, Broadcast
 
+_EVALUATION_STREAM = 0
+"""The second half of the seed of random values in an evaluation."""
+
 
 @dataclasses.dataclass(frozen=True)
 class MicrobatchRng:
@@ -79,6 +82,17 @@ class Objective:
         """Returns the variables of a network of `trains` that are trained, all unless a subclass names some."""
         return network.trainable_variables
 
+    def sample_uniform(self, rng: MicrobatchRng | None, batch_size: tf.Tensor, *shape: int | tf.Tensor) -> tf.Tensor:
+        """Returns random values in 0..1, 1 excluded, [batch_size, *shape].
+
+        Without `rng`, in an evaluation, they are the same for all images and in each evaluation, so that they do not
+        depend on how images are distributed to replicas.
+        """
+        if rng:
+            return rng.sample(tf.random.stateless_uniform, *shape)
+        values = tf.random.stateless_uniform([1, *shape], [self.seed, _EVALUATION_STREAM])
+        return tf.tile(values, [batch_size, *[1] * len(shape)])
+
     def is_initialized(self, model: keras.Model) -> bool:
         """Returns whether the model was prepared, as most need not be."""
         return True
@@ -110,25 +124,14 @@ class Objective:
 
 
 class Reconstruction(Objective):
-    """Minimizes the reconstruction loss."""
+    """Minimizes the reconstruction loss; against a noisy target, if there is one, it is Noise2Noise (Lehtinen 2018)."""
 
     def losses(
         self, model: keras.Model, batch: Batch, rng: MicrobatchRng | None = None, critic: keras.Model | None = None
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Computes the reconstruction loss of each image."""
         output = model(batch["input"], training=rng is not None)
-        return output, {"loss": self.loss_fn(batch["image"], output)}
-
-
-class Noise2Noise(Objective):
-    """Minimizes the reconstruction loss against the same image with other noise (Lehtinen et al. 2018)."""
-
-    def losses(
-        self, model: keras.Model, batch: Batch, rng: MicrobatchRng | None = None, critic: keras.Model | None = None
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Computes the reconstruction loss of each image against `noisy_target`."""
-        output = model(batch["input"], training=rng is not None)
-        return output, {"loss": self.loss_fn(batch["noisy_target"], output)}
+        return output, {"loss": self.loss_fn(batch.get("noisy_target", batch["image"]), output)}
 
 
 OBJECTIVES = {
@@ -138,7 +141,7 @@ OBJECTIVES = {
     "deep_cluster": ("cae.training.deep_cluster", "AutoencoderPretraining"),
     "pseudo_labels": ("cae.training.deep_cluster", "PseudoLabelClassification"),
     "neighbor2neighbor": ("cae.training.neighbor2neighbor", "Neighbor2Neighbor"),
-    "noise2noise": ("cae.training.objectives", "Noise2Noise"),
+    "noise2noise": ("cae.training.objectives", "Reconstruction"),
     "noise2void": ("cae.training.noise2void", "Noise2Void"),
 }
 """The module and the class of each objective."""

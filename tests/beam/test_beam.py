@@ -11,9 +11,11 @@ from PIL import Image
 from small_detectors import MODEL
 
 from cae.beam import tasks
+from cae.beam.model import Manifest
 from cae.data.image_io import read_image
 from cae.outliers import conformal
 from cae.predict import denoising
+from cae.tiling import TileSize
 
 
 def test_verdicts_are_those_of_the_exported_detector(predict, folder, images, graph_detector):
@@ -43,10 +45,21 @@ def test_latent_vectors_and_denoised_images_are_those_of_the_model(predict, fold
     name, path = "00.png", folder / "images/00.png"
     assert predict(f"--input={path}", "--task=denoise", "--output=again")[0] == 0
     (row,) = read_output(folder / "again")[0].values()
-    denoised, expected = denoising.denoise(run_of(MODEL, (12, 12, 1)).denoise, (12, 12, 1), read_image(path))
+    denoised, expected = denoising.denoise(run_of(MODEL, (12, 12, 1)).denoise, TileSize(12, 12), 1, read_image(path))
     assert row["name"] == name and row["format"] == "PNG"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["image"]))), denoised.channels[..., 0])
     assert row["rms_change"] == pytest.approx(expected["rms_change"])
+
+
+def test_a_model_of_crops_denoises_in_large_tiles(tmp_path, random):
+    sizes = []
+    task = tasks.make_task("denoise", Manifest("export", (16, 16, 1), 8, ("denoise",), None, {}), "off", None)
+    (tmp_path / "a.png").write_bytes(encode_png(random.integers(0, 256, (700, 20, 1), np.uint8)))
+    item = task.prepare("a.png", read_image(tmp_path / "a.png"))
+    (row,) = task.predict(lambda name, images: sizes.append(images.shape[1:]) or {"denoised": images}, [item])
+    # Two tiles that overlap by 64 pixels, of 382 each, rounded up to a multiple.
+    assert {*sizes} == {(384, 20, 1)} and row["tiles"] == 2
+    assert row["rms_change"] == pytest.approx(0, abs=1e-6)
 
 
 def test_what_cannot_be_read_is_a_dead_letter_and_nothing_else_is_lost(predict, folder, images):

@@ -37,7 +37,7 @@ def test_discoveries_are_those_of_all_p_values(num_calibration, random):
 @pytest.mark.parametrize("sizes, two_sided", [({"a": 464, "b": 568, "c": 499}, False), (None, False), (None, True)])
 def test_p_values_have_no_rounding_errors_of_float32(sizes, two_sided):
     detector = {"calibration_images": 4999, "calibration_images_by_class": sizes, "two_sided": two_sided}
-    manifest = Manifest("export", (12, 12, 1), ("detect",), 0.0, detector)
+    manifest = Manifest("export", (12, 12, 1), None, ("detect",), 0.0, detector)
     task = Detect(manifest, "never", alpha=0.05)
     for count in sizes.values() if sizes else [4999]:
         expected = np.minimum(1, np.arange(1, count + 2) * (1 + two_sided) / (count + 1))

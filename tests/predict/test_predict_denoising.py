@@ -12,8 +12,10 @@ from cae.config import Config
 from cae.data.symmetries import self_ensemble
 from cae.predict import denoising
 from cae.predict.denoising import DenoisePredictor, denoise
+from cae.tiling import TileSize
 
 SHAPE = (28, 28, 1)
+TILES = TileSize(28, 28), 1
 
 
 def small_run(name):
@@ -26,7 +28,7 @@ def small_run(name):
 def test_the_identity_leaves_gray_and_color_images_unchanged(size, channels, random, decode):
     for shape in (size, (*size, 3)):
         values = random.integers(0, 256, shape, np.uint8)
-        denoised, row = denoise(tf.identity, (28, 28, channels), decode(values))
+        denoised, row = denoise(tf.identity, TileSize(28, 28), channels, decode(values))
         np.testing.assert_array_equal(denoised.channels.reshape(shape), values)
         assert row["rms_change"] == pytest.approx(0, abs=1e-6)
 
@@ -34,8 +36,8 @@ def test_the_identity_leaves_gray_and_color_images_unchanged(size, channels, ran
 def test_color_channels_are_denoised_as_gray_images(random, decode):
     predict_fn = small_run("conv").denoise
     values = random.integers(0, 256, (40, 30, 3), np.uint8)
-    color, _ = denoise(predict_fn, SHAPE, decode(values))
-    gray = [denoise(predict_fn, SHAPE, decode(values[..., channel].copy()))[0].channels for channel in range(3)]
+    color, _ = denoise(predict_fn, *TILES, decode(values))
+    gray = [denoise(predict_fn, *TILES, decode(values[..., channel].copy()))[0].channels for channel in range(3)]
     np.testing.assert_array_equal(color.channels, np.concatenate(gray, axis=-1))
 
 
@@ -43,13 +45,13 @@ def test_color_channels_are_denoised_as_gray_images(random, decode):
 def test_every_model_denoises_images_of_any_size(name, random, decode):
     predict_fn = small_run(name).denoise
     for size in ((28, 28), (3, 7), (61, 45, 3)):
-        denoised, _ = denoise(predict_fn, SHAPE, decode(random.integers(0, 256, size, np.uint8)))
+        denoised, _ = denoise(predict_fn, *TILES, decode(random.integers(0, 256, size, np.uint8)))
         assert denoised.channels.reshape(size).dtype == np.uint8
 
 
 def test_noise_and_change_are_estimated_from_the_image(random, decode):
     values = random.integers(0, 256, (64, 64), np.uint8)
-    _, row = denoise(lambda images: images / 2, SHAPE, decode(values))
+    _, row = denoise(lambda images: images / 2, *TILES, decode(values))
     assert row["noise_before"] == pytest.approx(estimate_sigma(values / 255), rel=1e-4)
     assert row["noise_after"] == pytest.approx(row["noise_before"] / 2, rel=1e-4)
     assert row["rms_change"] == pytest.approx(np.sqrt(np.mean((values / 255 / 2) ** 2)), rel=1e-4)
@@ -59,7 +61,7 @@ def test_noise_and_change_are_estimated_from_the_image(random, decode):
 
 def test_constant_and_tiny_images_have_no_noise(decode):
     for values in (np.full((40, 40), 9, np.uint8), np.zeros((3, 50), np.uint8)):
-        assert denoise(tf.identity, SHAPE, decode(values))[1]["noise_before"] == 0
+        assert denoise(tf.identity, *TILES, decode(values))[1]["noise_before"] == 0
 
 
 def test_the_predictor_saves_images_and_holds_only_previews(run, random, decode, tmp_path):
