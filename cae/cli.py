@@ -75,7 +75,7 @@ def _exit_code(name: str, main: Callable[[], int | None]) -> int:
         logging.set_verbosity(logging.ERROR)
         warnings.simplefilter("ignore")
     try:
-        with progress.phase(name, bar=False):
+        with progress.program(name):
             return main() or 0
     except UserError as error:
         return _report(name, error, 2)

@@ -9,8 +9,8 @@ Work that takes a while is put into a `phase`, whether it can be counted or not:
             ...
             bar.update(1)
 
-Without a terminal, the innermost phase prints a line whenever nothing was printed for a few seconds. The environment
-variable TQDM_DISABLE=1 turns both off.
+Without a terminal, the innermost phase of a `program` prints a line whenever nothing was printed for a few seconds;
+used as a library, the package stays silent. The environment variable TQDM_DISABLE=1 turns both off.
 """
 
 import contextlib
@@ -83,6 +83,7 @@ class _Printer:
         self._phases: list[Lines] = []
         self._lock, self._thread, self._last_line = threading.Lock(), None, time.monotonic()
         self.stream: TextIO | None = None
+        self.is_enabled = False
 
     def note_line(self) -> None:
         """Puts off the next line, since another one was printed."""
@@ -119,6 +120,22 @@ class _Printer:
 
 
 _printer = _Printer()
+
+
+@contextlib.contextmanager
+def program(name: str) -> Iterator[None]:
+    """A context of a program's work, in which phases print lines where there is no terminal."""
+    before, _printer.is_enabled = _printer.is_enabled, True
+    try:
+        with phase(name, bar=False):
+            yield
+    finally:
+        _printer.is_enabled = before
+
+
+def is_program() -> bool:
+    """Returns whether phases print lines where there is no terminal."""
+    return _printer.is_enabled
 
 
 @contextlib.contextmanager
@@ -185,7 +202,7 @@ def start(description: str, total: int | None, unit: str, initial: int = 0, **op
         options["disable"] = is_disabled
         return _make_bar(desc=description, total=total, unit=unit or "it", initial=initial, unit_scale=True, **options)
     lines = Lines(description, total, unit, initial)
-    if not is_disabled:
+    if _printer.is_enabled and not is_disabled:
         _printer.push(lines)
     return lines
 

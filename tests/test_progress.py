@@ -12,8 +12,9 @@ from cae import progress
 
 @pytest.fixture(autouse=True)
 def enable(monkeypatch):
-    """Enables progress, which other tests disable."""
+    """Enables progress, which other tests disable, as in a program."""
     monkeypatch.delenv("TQDM_DISABLE")
+    monkeypatch.setattr(progress._printer, "is_enabled", True)
 
 
 @pytest.fixture
@@ -32,6 +33,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(progress.threading, "Thread", lambda **_: type("Thread", (), {"start": lambda self: None})())
     printer = progress._Printer()
+    printer.is_enabled = True
     monkeypatch.setattr(progress, "_printer", printer)
     return clock
 
@@ -84,6 +86,18 @@ def test_progress_can_be_disabled(clock, capsys, monkeypatch):
         bar.update()
         clock.pass_time(10)
     assert capsys.readouterr().err == ""
+
+
+def test_a_library_is_silent_and_a_program_is_not(clock, capsys):
+    progress._printer.is_enabled = False
+    with progress.phase("denoising"):
+        clock.pass_time(10)
+        assert capsys.readouterr().err == ""
+    with progress.program("eval.py"):
+        clock.pass_time(4)
+        with progress.phase("t-SNE"):
+            clock.pass_time(4)
+    assert capsys.readouterr().err == "eval.py: 4 s\nt-SNE: 4 s\n" and not progress.is_program()
 
 
 def test_an_error_ends_a_phase(clock, capsys):

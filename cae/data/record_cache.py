@@ -1,5 +1,6 @@
 """Data sets that are converted to records once, and streamed from then on."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -22,6 +23,7 @@ import numpy as np
 import psutil
 import tensorflow_datasets as tfds
 
+from cae import progress
 from cae.config import Config
 from cae.data import record_writer, records
 from cae.data.image_dataset import ImageDataset
@@ -30,7 +32,6 @@ from cae.data.records import Records
 from cae.data.splits import SPLITS
 from cae.errors import UserError
 from cae.io_utils import printable
-from cae.progress import phase
 
 FOLDER = "cae_records"
 """The cache within TFDS's folder, unless --cache_dir names another."""
@@ -136,7 +137,7 @@ def check_disk_space(dataset: str, needed: int, parent: Path) -> None:
 
 
 def _create(folder: Path, write: WriteImages, max_images: int) -> None:
-    with phase("writing records", max_images, "image", delay=0.0, keep=True) as bar:
+    with progress.phase("writing records", max_images, "image", delay=0.0, keep=True) as bar:
         try:
             record_writer.create(folder, write, bar.update, advice="; set --cache_dir to another folder")
         except Exception as error:
@@ -158,7 +159,7 @@ def run_in_subprocess(function: Callable, *arguments: Any) -> None:
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(sender, function, arguments), daemon=True)
+    process = context.Process(target=_call, args=(sender, function, arguments, progress.is_program()), daemon=True)
     # The process inherits a mask with SIGINT: Ctrl-C is for this process to handle. The tracker would unblock it.
     resource_tracker.ensure_running()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -181,12 +182,13 @@ def run_in_subprocess(function: Callable, *arguments: Any) -> None:
         raise error
 
 
-def _call(sender: Connection, function: Callable, arguments: tuple) -> None:
+def _call(sender: Connection, function: Callable, arguments: tuple, is_program: bool) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # GPUs are for training.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        function(*arguments)
+        with progress.program("writing records") if is_program else contextlib.nullcontext():
+            function(*arguments)
         sender.send(None)
     except UserError as error:
         sender.send(error)

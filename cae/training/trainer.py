@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import tensorflow as tf
 
+from cae import progress
 from cae.config import Config
 from cae.data import pipeline
 from cae.errors import UserError, unwrap_graph_error
@@ -132,22 +133,23 @@ class Trainer:
             state.epoch_metrics.reset_state()
         self._take_steps(epoch, batches, phase.train_steps)
         train_seconds = time.monotonic() - start
-        scalars = self._evaluate(phase.evaluate) | {
-            "images_per_second": (state.global_step - first_step) * self._train_data.batch_size / train_seconds,
-            "rss_mib": psutil.Process().memory_info().rss / 2**20,
-            "epoch_seconds": time.monotonic() - start,
-        }
-        is_best = scalars["validation/loss"] < float(state.best_loss.numpy())
-        # Before the checkpoint: a run that resumes from an earlier one removes what was written after it.
-        self._writer.write_epoch(epoch, scalars)
-        state.end_epoch(epoch)
-        if is_best:
-            # In all but the last phase the newest model is the best.
-            if epoch >= self._phases.last:
-                state.best_loss.assign(scalars["validation/loss"])
-            self._checkpoints.save_best()
-        self._checkpoints.save_epoch()
-        self._last_checkpoint = time.monotonic()
+        with progress.phase("validation", bar=False):
+            scalars = self._evaluate(phase.evaluate) | {
+                "images_per_second": (state.global_step - first_step) * self._train_data.batch_size / train_seconds,
+                "rss_mib": psutil.Process().memory_info().rss / 2**20,
+                "epoch_seconds": time.monotonic() - start,
+            }
+            is_best = scalars["validation/loss"] < float(state.best_loss.numpy())
+            # Before the checkpoint: a run that resumes from an earlier one removes what was written after it.
+            self._writer.write_epoch(epoch, scalars)
+            state.end_epoch(epoch)
+            if is_best:
+                # In all but the last phase the newest model is the best.
+                if epoch >= self._phases.last:
+                    state.best_loss.assign(scalars["validation/loss"])
+                self._checkpoints.save_best()
+            self._checkpoints.save_epoch()
+            self._last_checkpoint = time.monotonic()
         self._writer.log_epoch(epoch, scalars, is_best)
 
     def _take_steps(self, epoch: int, batches: Iterator, train_steps: Callable) -> None:
