@@ -124,7 +124,10 @@ class Run(ModelFunctions):
           name: That of another data set: all images of a folder, the official test split of one of TFDS.
           **overrides: As for `open_dataset`.
         """
-        config = dataclasses.replace(self.config, dataset=name, channels=self.image_shape[2], noise=None, **overrides)
+        # Without noise, which pairs have of their own, nor an objective, which may need noise.
+        config = dataclasses.replace(
+            self.config, dataset=name, channels=self.image_shape[2], noise=None, objective=None, **overrides
+        )
         test = datasets.open_test_images(config, dataset.splits["train"])
         return dataclasses.replace(dataset, splits=dataset.splits | {"test": test})
 

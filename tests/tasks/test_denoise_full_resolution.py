@@ -103,6 +103,13 @@ def test_test_images_that_are_training_images_are_counted(config, capsys):
     assert f"--test_dataset={config.dataset} should have new images only" in line
 
 
+@pytest.mark.parametrize("objective", ["noise2noise", "noise2void", "neighbor2neighbor"])
+def test_runs_that_were_trained_without_clean_images_are_evaluated_on_others(config, tmp_path, objective):
+    run = run_of(Half(), (16, 16, 1), dataclasses.replace(config, objective=objective))
+    dataset = run.replace_test_split(datasets.open_dataset(config), f"folder:{tmp_path / 'other'}")
+    assert len(dataset.splits["test"].names) == 4
+
+
 @pytest.mark.parametrize("name, message", [("digits", "does not apply to --dataset=digits"), ("folder:no", "no such")])
 def test_test_images_that_are_none_are_refused(config, name, message):
     with pytest.raises(UserError, match=message):
