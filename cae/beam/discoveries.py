@@ -11,6 +11,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import AsSingleton
+
+from cae.beam.spilling import SpillTables, read_tables
 
 
 def discovery_threshold(counts: Mapping[float, int], rate: float) -> float:
@@ -36,11 +39,13 @@ class MarkDiscoveries(beam.PTransform):
 
     Args:
       rate: The false discovery rate.
+      schema: That of the tables.
+      folder: Where the tables wait until all p-values are counted; the caller removes it.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float, schema: pa.Schema, folder: str):
         super().__init__()
-        self._rate = rate
+        self._rate, self._schema, self._folder = rate, schema, folder
 
     def expand(self, tables: beam.PCollection) -> beam.PCollection:
         """Returns the completed tables."""
@@ -51,7 +56,9 @@ class MarkDiscoveries(beam.PTransform):
             | beam.combiners.ToList()
             | "Threshold" >> beam.Map(lambda counts: discovery_threshold(dict(counts), self._rate))
         )
-        return tables | "Mark" >> beam.Map(_mark, beam.pvalue.AsSingleton(threshold))
+        spilled = tables | "Spill" >> beam.ParDo(SpillTables(self._folder, self._schema))
+        # One step: reading alone would be joined to spilling, and the runner would keep all tables.
+        return spilled | "Mark" >> beam.FlatMap(_read_and_mark, AsSingleton(threshold))
 
 
 def _count_p_values(table: pa.Table) -> Iterator[tuple[float, int]]:
@@ -59,7 +66,8 @@ def _count_p_values(table: pa.Table) -> Iterator[tuple[float, int]]:
     return zip(p_values.tolist(), counts.tolist())
 
 
-def _mark(table: pa.Table, threshold: float) -> pa.Table:
+def _read_and_mark(path: str, threshold: float) -> Iterator[pa.Table]:
     name = "is_discovery"
-    is_discovery = pc.less_equal(table["p_value"], threshold)
-    return table.set_column(table.column_names.index(name), table.schema.field(name), is_discovery)
+    for table in read_tables(path):
+        is_discovery = pc.less_equal(table["p_value"], threshold)
+        yield table.set_column(table.column_names.index(name), table.schema.field(name), is_discovery)

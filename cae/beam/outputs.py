@@ -16,8 +16,8 @@ from cae.beam.tasks import Task
 
 SUMMARY = "summary.json"
 
-MAX_ROW_GROUP_BYTES = 2**24
-"""Of a Parquet file, which a worker collects in memory: more than a hundred thousand verdicts."""
+MAX_ROW_GROUP_BYTES = 2**22
+"""Of a Parquet file, which a worker collects in memory: some eighty thousand verdicts."""
 
 _VERDICTS = ("is_inlier", "is_discovery")
 

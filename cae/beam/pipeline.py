@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -69,6 +70,7 @@ def run(job: Job, options: PipelineOptions) -> dict[str, Any]:
                 raise UserError(f"the pipeline ended as {result.state}")
             summary = outputs.read_summary(temporary)
         paths.check_absent(job.output)
+        paths.remove(_spill_folder(temporary))
         paths.commit(temporary, job.output, last=outputs.SUMMARY)
     finally:
         paths.remove(temporary)
@@ -82,9 +84,13 @@ def build(pipeline: beam.Pipeline, job: Job, folder: str) -> None:
     predicted = images.images | "Predict" >> beam.ParDo(Predict(job.task)).with_outputs("failed", main="tables")
     tables = predicted.tables
     if job.fdr is not None:
-        tables = tables | "MarkDiscoveries" >> MarkDiscoveries(job.fdr)
+        tables = tables | "MarkDiscoveries" >> MarkDiscoveries(job.fdr, job.task.schema, _spill_folder(folder))
     failed = (images.failed, predicted.failed) | "AllFailed" >> beam.Flatten()
     _ = (tables, failed) | "WriteOutput" >> WriteOutput(folder, job.task, job.settings)
+
+
+def _spill_folder(folder: str) -> str:
+    return FileSystems.join(folder, "spilled")
 
 
 def make_runner(options: PipelineOptions) -> Any:

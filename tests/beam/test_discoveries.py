@@ -1,10 +1,12 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cae.beam.discoveries import discovery_threshold
 from cae.beam.model import Manifest
+from cae.beam.spilling import SpillTables, read_tables
 from cae.beam.tasks import Detect
 from cae.outliers import conformal
 
@@ -43,3 +45,20 @@ def test_p_values_have_no_rounding_errors_of_float32(sizes, two_sided):
         expected = np.minimum(1, np.arange(1, count + 2) * (1 + two_sided) / (count + 1))
         exact = task.exact_p_values(expected.astype(np.float32).astype(np.float64))
         np.testing.assert_allclose(exact, expected, rtol=1e-12)
+
+
+def test_spilled_tables_are_read_again_one_by_one_without_those_of_a_bundle_that_failed(tmp_path):
+    tables = [pa.table({"x": [index, None]}) for index in range(3)]
+    spill = SpillTables(str(tmp_path), tables[0].schema)
+    spill.start_bundle()
+    assert not [*spill.finish_bundle()]
+    spill.process(tables[2])
+    paths = []
+    for bundle in (tables[:2], tables[2:]):
+        spill.start_bundle()
+        for table in bundle:
+            spill.process(table)
+        paths += [each.value for each in spill.finish_bundle()]
+    assert len(paths) == 2 and len([*tmp_path.iterdir()]) == 3
+    read = [table.to_pydict() for path in paths for table in read_tables(path)]
+    assert read == [table.to_pydict() for table in tables]
