@@ -1,7 +1,9 @@
-"""Results of an evaluation as runs of TensorBoard."""
+"""Results of an evaluation as a run of TensorBoard, and those of predictions as another."""
 
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,10 +14,12 @@ from cae.report.report import Section
 
 
 def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
-    """Writes a task's results as TensorBoard's run 'eval/TASK', in place of the results of an earlier evaluation.
+    """Writes a task's results to TensorBoard's run 'eval', in place of the results of an earlier evaluation.
 
-    Figures become images, the numbers at the top level of the results and the section's scalars become scalars, and
-    latent vectors go to the projector.
+    The numbers of the results and the section's scalars become scalars, in few groups: those at the top level
+    'eval/TASK/NAME', and those further down, such as 'sets/black/auroc', 'eval_details/TASK/NAME'. Figures become the
+    images 'eval_images/NAME', and latent vectors go to the projector. Of a section 'predictions/NAME' the run and the
+    groups are 'predictions' instead of 'eval'.
 
     Args:
       workdir: The run's folder.
@@ -25,17 +29,37 @@ def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
     Returns:
       The folder of TensorBoard's run.
     """
-    folder = workdir / "tensorboard" / "eval" / section.name
-    if folder.exists():
-        shutil.rmtree(folder)
-    writer = tf.summary.create_file_writer(str(folder))
+    run, task = ("eval", section.name) if "/" not in section.name else section.name.split("/", 1)
+    folder, suffix = workdir / "tensorboard" / run, f".{task}.v2"
+    _remove_results(folder, task, suffix)
+    writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
     with writer.as_default(step):
-        for name, value in (section.results | section.scalars).items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                tf.summary.scalar(printable(name), value)
+        for name, value in flatten_scalars(section.results | section.scalars):
+            group = f"{run}_details" if "/" in name else run
+            tf.summary.scalar(f"{group}/{task}/{name}", value)
         for name, (caption, figure) in section.figures.items():
-            tf.summary.image(name, tf.io.decode_png(png(figure), channels=3)[None], description=printable(caption))
+            image = tf.io.decode_png(png(figure), channels=3)[None]
+            tf.summary.image(f"{run}_images/{name}", image, description=printable(caption))
+        if section.headline:
+            tf.summary.text(f"{run}/{task}", printable(section.headline))
     writer.close()
     if section.projection is not None:
         projector.write_projection(folder, section.projection)
     return folder
+
+
+def flatten_scalars(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yields the numbers of nested results, each with its names, separated by slashes."""
+    for name, value in results.items():
+        name = prefix + printable(name)
+        if isinstance(value, Mapping):
+            yield from flatten_scalars(value, f"{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value
+
+
+def _remove_results(folder: Path, task: str, suffix: str) -> None:
+    """Removes a task's event files, and the run that earlier versions wrote for it."""
+    shutil.rmtree(folder / task, ignore_errors=True)
+    for path in folder.glob(f"events.out.tfevents.*{suffix}"):
+        path.unlink()

@@ -1,5 +1,6 @@
 """TensorBoard's event files: what a resume removes from them, and the table of hyperparameters."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,26 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as hparams
 
+from cae.config import Config
 from cae.io_utils import temporary_path
+from cae.workdir import RESUME_MUTABLE_FIELDS
 
 PATTERN = "events.out.tfevents.*"
 """The names of event files."""
 
-HPARAMS_METRICS = ("loss", "mse", "psnr")
-"""The validation metrics that the table of hyperparameters shows of each run, with their last values."""
+HPARAMS_METRICS = {
+    ("validation", "epoch/loss"): "validation loss",
+    ("validation", "epoch/psnr"): "validation PSNR",
+    ("validation", "epoch/ssim"): "validation SSIM",
+    ("eval", "eval/denoise/psnr"): "test PSNR, denoised",
+    ("eval", "eval/reconstruct/psnr"): "test PSNR, reconstructed",
+    ("eval", "eval/latents/linear_probe_accuracy"): "linear probe accuracy",
+    ("eval", "eval/outliers/auroc"): "AUROC, worst set",
+    ("eval", "eval/outliers/fpr"): "FPR",
+}
+"""The metrics that the table of hyperparameters shows of each run, with their last values: names by (run, tag)."""
 
-_TYPES = {type(None): api_pb2.DATA_TYPE_UNSET, bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
+_TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
 
 
 def purge_events_after(step: int, folder: Path) -> None:
@@ -41,24 +53,32 @@ def write_hparams(folder: Path, config: Mapping[str, Any]) -> None:
     """Writes a run's line in TensorBoard's table of hyperparameters, in place of an earlier one.
 
     Args:
-      folder: The folder above the runs 'train' and 'validation', of which the table shows the metrics.
+      folder: The folder above the runs 'train', 'validation' and 'eval', of which the table shows the metrics.
       config: The configuration of the run.
     """
     for path in folder.glob(PATTERN):
         path.unlink()
     # The columns of the first run are those of the table: it declares fields that only other runs may set, too.
-    columns = [
-        api_pb2.HParamInfo(name=name, type=_TYPES.get(type(value), api_pb2.DATA_TYPE_FLOAT64))
-        for name, value in config.items()
-    ]
+    columns = [api_pb2.HParamInfo(name=each.name, type=_hparam_type(each)) for each in _hparam_fields()]
     metrics = [
-        api_pb2.MetricInfo(name=api_pb2.MetricName(group="validation", tag=tag), display_name=f"validation/{tag}")
-        for tag in HPARAMS_METRICS
+        api_pb2.MetricInfo(name=api_pb2.MetricName(group=run, tag=tag), display_name=name)
+        for (run, tag), name in HPARAMS_METRICS.items()
     ]
-    values = {name: value for name, value in config.items() if value is not None}
+    values = {each.name: config[each.name] for each in _hparam_fields() if config.get(each.name) is not None}
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
         # Without the name of a group each run is a group: runs of the same configuration are not averaged.
         for message in (hparams.experiment_pb(columns, metrics), hparams.session_start_pb(values)):
             tf.summary.experimental.write_raw_pb(message.SerializeToString(), step=0)
     writer.close()
+
+
+def _hparam_fields() -> list[dataclasses.Field]:
+    """Returns the fields of `Config` that decide what a run learns."""
+    not_hparams = RESUME_MUTABLE_FIELDS - {"epochs", "max_steps"}
+    return [each for each in dataclasses.fields(Config) if each.name not in not_hparams]
+
+
+def _hparam_type(field: dataclasses.Field) -> int:
+    kinds = (kind for kind in _TYPES if field.type in (kind, kind | None))
+    return _TYPES.get(next(kinds, None), api_pb2.DATA_TYPE_FLOAT64)

@@ -24,6 +24,9 @@ from cae.training.train_state import TrainState, num_train_epochs, num_train_ste
 NUM_EXAMPLES, NUM_PRIOR_SAMPLES = 8, 64
 """Numbers of images in TensorBoard's figures."""
 
+HEADLINES = ("loss", "psnr", "ssim", "learning_rate", "images_per_second")
+"""What one looks for first: TensorBoard's first group of charts."""
+
 DISK_PROBE_BYTES = 2**16
 """The disk must have room for so many bytes after each epoch: more than an epoch's scalars."""
 
@@ -111,7 +114,7 @@ class MetricWriter:
 
         Args:
           epoch: The epoch, counted from 1.
-          scalars: Values by tag. 'train/loss' is the tag 'loss' of the run 'train', and so is one without a run.
+          scalars: Values by name. 'train/loss' is the loss of TensorBoard's run 'train', and so is one without a run.
 
         Raises:
           OSError: The disk is full.
@@ -120,14 +123,14 @@ class MetricWriter:
             return
         step = self._state.global_step
         for name, value in scalars.items():
-            run, _, tag = name.rpartition("/")
+            run, _, metric = name.rpartition("/")
             with self._writers[run or "train"].as_default(step):
-                tf.summary.scalar(tag, value)
+                tf.summary.scalar(epoch_tag(metric), value)
         if epoch % self._config["image_summary_epochs"] == 0 or epoch in (1, self._num_epochs):
             examples = self._train_data.examples or self._train_data.validation
             with self._writers["validation"].as_default(step):
                 for name, figure in image_summaries(self._state.model, examples).items():
-                    tf.summary.image(name, tf.io.decode_png(figures.png(figure), channels=3)[None])
+                    tf.summary.image(f"epoch_images/{name}", tf.io.decode_png(figures.png(figure), channels=3)[None])
         with self._metrics.open("a") as file:
             file.write(json.dumps({"step": step, "epoch": epoch} | scalars) + "\n")
             file.flush()
@@ -138,6 +141,11 @@ class MetricWriter:
         with tempfile.TemporaryFile(dir=self._tensorboard) as file:
             file.write(bytes(DISK_PROBE_BYTES))
             file.flush()
+
+    def write_graph(self, graph: tf.Graph) -> None:
+        """Writes a graph for TensorBoard's tab of graphs."""
+        with self._writers["train"].as_default():
+            tf.summary.graph(graph)
 
     def log_epoch(self, epoch: int, scalars: dict[str, float], is_best: bool) -> None:
         """Prints the metrics of an epoch, once it is saved."""
@@ -179,6 +187,14 @@ class MetricWriter:
             dynamic_ncols=True,
             bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt} {remaining} left{postfix}",
         )
+
+
+def epoch_tag(metric: str) -> str:
+    """Returns TensorBoard's tag of a metric, Keras' name of it with a slash, by which TensorBoard groups charts.
+
+    'epoch/' comes before 'epoch_details/', and that before all that an evaluation writes.
+    """
+    return f"epoch/{metric}" if metric in HEADLINES else f"epoch_details/{metric}"
 
 
 def image_summaries(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Figure]:

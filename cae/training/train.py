@@ -20,13 +20,19 @@ with epy.lazy_imports():
     from cae.training import distribution, phases, train_state, trainer
 
 
-def train(config: Config, workdir: Path, signals: PreemptionHandler | None = None) -> None:
+def train(
+    config: Config,
+    workdir: Path,
+    signals: PreemptionHandler | None = None,
+    profile_steps: tuple[int, int] | None = None,
+) -> None:
     """Trains a model, or resumes its training, while the run's folder is locked.
 
     Args:
       config: The configuration.
       workdir: The run's folder.
       signals: Of a program that is to end in order after a signal.
+      profile_steps: The first and the last step to profile, counted from 1; None for no profile.
 
     Raises:
       UserError: A name is unknown, the data set is not available, or as `lock_workdir` and `Trainer.train`.
@@ -50,7 +56,7 @@ def train(config: Config, workdir: Path, signals: PreemptionHandler | None = Non
             cli.print_line(line)
         strategy = strategy or _make_strategy(config, signals)
         with signals.deferred() as poll_signal:
-            run_training(strategy, config, dataset, workdir, poll_signal)
+            run_training(strategy, config, dataset, workdir, poll_signal, profile_steps)
 
 
 def run_training(
@@ -59,8 +65,11 @@ def run_training(
     dataset: "datasets.ImageDataset",
     workdir: Path,
     poll_signal: Callable[[], int] = lambda: 0,
+    profile_steps: tuple[int, int] | None = None,
 ) -> None:
-    """Trains a model, or resumes its training, in a folder that the caller has locked; `poll_signal` is `Trainer`'s.
+    """Trains a model, or resumes its training, in a folder that the caller has locked.
+
+    `poll_signal` and `profile_steps` are `Trainer`'s.
 
     Raises `UserError` where the folder contains another run, and what `Trainer.train` raises.
     """
@@ -76,7 +85,9 @@ def run_training(
         train_state.num_train_steps(config, train_data),
         restart_step=train_data.num_steps(max(objectives) - 1),
     )
-    trainer.Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal).train()
+    trainer.Trainer(
+        strategy, state, objectives, train_data, workdir, run_config, poll_signal, profile_steps
+    ).train()
 
 
 def make_train_data(config: Config, dataset: "datasets.ImageDataset") -> "pipeline.TrainData":

@@ -23,6 +23,7 @@ from cae.training.checkpoints import CheckpointManager
 from cae.training.metric_writer import MetricWriter
 from cae.training.objectives import Objective
 from cae.training.phases import Phases
+from cae.training.profiler import StepProfiler
 from cae.training.train_state import TrainState, num_train_epochs, num_train_steps
 from cae.training.train_step import MAX_CONSECUTIVE_NONFINITE_STEPS
 
@@ -48,6 +49,7 @@ class Trainer:
       workdir: The run's folder.
       run_config: The content of its config.json.
       poll_signal: Returns the number of the signal that was received, or 0.
+      profile_steps: The first and the last step to profile, counted from 1, if any.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Trainer:
         workdir: Path,
         run_config: dict[str, Any],
         poll_signal: Callable[[], int] = lambda: 0,
+        profile_steps: tuple[int, int] | None = None,
     ):
         config = Config.from_dict(run_config["config"])
         self._strategy, self._state, self._train_data, self._workdir = strategy, state, train_data, workdir
@@ -68,6 +71,12 @@ class Trainer:
         self._is_chief = distribution.is_chief(strategy)
         self._checkpoints = CheckpointManager(workdir / "checkpoints", state, write=self._is_chief)
         self._writer = MetricWriter(workdir, run_config, train_data, state, self._is_chief)
+        self._profiler = StepProfiler(
+            workdir / "tensorboard" / "train",
+            profile_steps if self._is_chief else None,
+            self._writer.log,
+            self._writer.write_graph,
+        )
         self._phases = Phases(strategy, state, objectives, train_data)
         self._cross_worker_sum = distribution.make_cross_worker_sum(strategy)
         self._steps_per_loop, self._last_checkpoint = 1, time.monotonic()
@@ -80,7 +89,8 @@ class Trainer:
           UserError: The run keeps diverging, its files can't be written or read, or another worker is gone.
         """
         try:
-            self._train()
+            with contextlib.closing(self._profiler):
+                self._train()
         except OSError as error:
             why = error.strerror or error
             raise UserError(f"{self._workdir} can't be written; earlier checkpoints are intact: {why}") from error
@@ -158,7 +168,7 @@ class Trainer:
         while (remaining := self._last_step(epoch) - state.global_step) > 0:
             num_steps = min(self._sync_and_maybe_checkpoint(in_epoch=True), remaining)
             start, first_step = time.monotonic(), state.global_step
-            losses, applied_steps = train_steps(batches, tf.constant(num_steps))
+            losses, applied_steps = self._profiler.call(first_step, train_steps, batches, tf.constant(num_steps))
             taken = state.global_step - first_step
             if int(state.epoch_metrics.consecutive_skipped.numpy()) >= MAX_CONSECUTIVE_NONFINITE_STEPS:
                 raise NonFiniteError(
@@ -192,7 +202,8 @@ class Trainer:
         """
         due = in_epoch and time.monotonic() - self._last_checkpoint > self._checkpoint_interval_seconds
         received = [float(self._poll_signal() == number) for number in SIGNALS]
-        of_chief = [float(due), self._steps_per_loop] if self._is_chief else [0.0, 0.0]
+        steps_per_loop = self._profiler.limit(self._state.global_step, self._steps_per_loop)
+        of_chief = [float(due), steps_per_loop] if self._is_chief else [0.0, 0.0]
         *received, due, steps_per_loop = self._cross_worker_sum([*received, *of_chief])
         for number, count in zip(SIGNALS, received, strict=True):
             if count:
@@ -204,6 +215,7 @@ class Trainer:
 
     def _roll_back(self, error: NonFiniteError) -> None:
         """Restores the end of the last epoch and halves the learning rate; raises `UserError` after `MAX_ROLLBACKS`."""
+        self._profiler.stop()
         state, reason = self._state, f"{error} up to step {self._state.global_step}"
         rollbacks, nonfinite_steps = int(state.rollbacks.numpy()) + 1, int(state.epoch_metrics.nonfinite_steps.numpy())
         if rollbacks > MAX_ROLLBACKS:
