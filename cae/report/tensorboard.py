@@ -17,8 +17,8 @@ def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
     """Writes a task's results to TensorBoard's run 'eval', in place of the results of an earlier evaluation.
 
     The numbers of the results and the section's scalars become scalars, in few groups: those at the top level
-    'eval/TASK/NAME', and those further down, such as 'sets/black/auroc', 'eval_details/TASK/NAME'. Figures become the
-    images 'eval_images/NAME', and latent vectors go to the projector. Of a section 'predictions/NAME' the run and the
+    'eval/TASK/NAME', and those further down, such as 'sets/black/auroc', 'eval_tables/TASK/NAME'. Figures become the
+    images 'images/eval/NAME', and latent vectors go to the projector. Of a section 'predictions/NAME' the run and the
     groups are 'predictions' instead of 'eval'.
 
     Args:
@@ -35,11 +35,11 @@ def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
     with writer.as_default(step):
         for name, value in flatten_scalars(section.results | section.scalars):
-            group = f"{run}_details" if "/" in name else run
+            group = f"{run}_tables" if "/" in name else run
             tf.summary.scalar(f"{group}/{task}/{name}", value)
         for name, (caption, figure) in section.figures.items():
             image = tf.io.decode_png(png(figure), channels=3)[None]
-            tf.summary.image(f"{run}_images/{name}", image, description=printable(caption))
+            tf.summary.image(f"images/{run}/{name}", image, description=printable(caption))
         if section.headline:
             tf.summary.text(f"{run}/{task}", printable(section.headline))
     writer.close()
@@ -50,8 +50,8 @@ def write_evaluation(workdir: Path, step: int, section: Section) -> Path:
 
 def flatten_scalars(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """Yields the numbers of nested results, each with its names, separated by slashes."""
-    for name, value in results.items():
-        name = prefix + printable(name)
+    for key, value in results.items():
+        name = prefix + printable(key)
         if isinstance(value, Mapping):
             yield from flatten_scalars(value, f"{name}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -70,6 +70,7 @@ def run(context: EvalContext) -> Section:
                 " ratio of 1 they are as far from the training images as real test images are"
             )
         },
+        scalars={f"{'/'.join(path)}/{name}": value for path, values in means.items() for name, value in values.items()},
     )
 
 

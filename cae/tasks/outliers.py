@@ -87,6 +87,7 @@ def run(context: EvalContext) -> Section:
             "outliers_skipped": [{"set": name, "reason": reason} for name, reason in data.skipped.items()],
         },
         visible_tables=CAPTIONS,
+        scalars={"auroc": results["sets"][results["worst_set"]]["auroc"]},
     )
 
 

@@ -29,11 +29,14 @@ HPARAMS_METRICS = {
 }
 """The metrics that the table of hyperparameters shows of each run, with their last values: names by (run, tag)."""
 
+_FIRST_HPARAMS = ("latent_dim", "learning_rate", "model", "noise", "optimizer")
+"""The table has room for five hyperparameters, and shows those first that are said to differ between runs."""
+
 _TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
 
 
 def purge_events_after(step: int, folder: Path) -> None:
-    """Removes the events past a step, which a resumed run writes again; below 0 none are left.
+    """Removes the events past a step, which a resumed run writes again; below 0 none are left but graphs.
 
     TensorFlow's writer has no `purge_step`. An event file that ends within an event, since its process was killed, is
     kept up to there.
@@ -43,9 +46,10 @@ def purge_events_after(step: int, folder: Path) -> None:
     for path in folder.glob(PATTERN):
         temporary = temporary_path(path)
         with tf.io.TFRecordWriter(str(temporary)) as writer:
-            for event in RawEventFileLoader(str(path)).Load():
-                if tf.compat.v1.Event.FromString(event).step <= step:
-                    writer.write(event)
+            for serialized in RawEventFileLoader(str(path)).Load():
+                event = tf.compat.v1.Event.FromString(serialized)
+                if event.step <= step or event.HasField("graph_def"):
+                    writer.write(serialized)
         temporary.replace(path)
 
 
@@ -59,12 +63,16 @@ def write_hparams(folder: Path, config: Mapping[str, Any]) -> None:
     for path in folder.glob(PATTERN):
         path.unlink()
     # The columns of the first run are those of the table: it declares fields that only other runs may set, too.
-    columns = [api_pb2.HParamInfo(name=each.name, type=_hparam_type(each)) for each in _hparam_fields()]
+    columns = [
+        api_pb2.HParamInfo(name=each.name, type=_hparam_type(each), differs=each.name in _FIRST_HPARAMS)
+        for each in _hparam_fields()
+    ]
     metrics = [
         api_pb2.MetricInfo(name=api_pb2.MetricName(group=run, tag=tag), display_name=name)
         for (run, tag), name in HPARAMS_METRICS.items()
     ]
-    values = {each.name: config[each.name] for each in _hparam_fields() if config.get(each.name) is not None}
+    values = {each.name: _hparam_value(each, config[each.name]) for each in _hparam_fields() if each.name in config}
+    values = {name: value for name, value in values.items() if value is not None}
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
         # Without the name of a group each run is a group: runs of the same configuration are not averaged.
@@ -77,6 +85,11 @@ def _hparam_fields() -> list[dataclasses.Field]:
     """Returns the fields of `Config` that decide what a run learns."""
     not_hparams = RESUME_MUTABLE_FIELDS - {"epochs", "max_steps"}
     return [each for each in dataclasses.fields(Config) if each.name not in not_hparams]
+
+
+def _hparam_value(field: dataclasses.Field, value: Any) -> Any:
+    # TensorBoard draws no line through the parallel coordinates of a run that lacks one.
+    return "none" if value is None and _hparam_type(field) == api_pb2.DATA_TYPE_STRING else value
 
 
 def _hparam_type(field: dataclasses.Field) -> int:

@@ -24,8 +24,10 @@ from cae.training.train_state import TrainState, num_train_epochs, num_train_ste
 NUM_EXAMPLES, NUM_PRIOR_SAMPLES = 8, 64
 """Numbers of images in TensorBoard's figures."""
 
-HEADLINES = ("loss", "psnr", "ssim", "learning_rate", "images_per_second")
-"""What one looks for first: TensorBoard's first group of charts."""
+TAG_GROUPS = dict.fromkeys(("learning_rate", "images_per_second"), "epoch_rates") | dict.fromkeys(
+    ("epoch_seconds", "rss_mib", "nonfinite_steps", "rollbacks"), "system"
+)
+"""TensorBoard's groups of charts for what is not a loss or a metric; those are the first group, 'epoch'."""
 
 DISK_PROBE_BYTES = 2**16
 """The disk must have room for so many bytes after each epoch: more than an epoch's scalars."""
@@ -130,7 +132,7 @@ class MetricWriter:
             examples = self._train_data.examples or self._train_data.validation
             with self._writers["validation"].as_default(step):
                 for name, figure in image_summaries(self._state.model, examples).items():
-                    tf.summary.image(f"epoch_images/{name}", tf.io.decode_png(figures.png(figure), channels=3)[None])
+                    tf.summary.image(f"images/epoch/{name}", tf.io.decode_png(figures.png(figure), channels=3)[None])
         with self._metrics.open("a") as file:
             file.write(json.dumps({"step": step, "epoch": epoch} | scalars) + "\n")
             file.flush()
@@ -189,12 +191,13 @@ class MetricWriter:
         )
 
 
-def epoch_tag(metric: str) -> str:
-    """Returns TensorBoard's tag of a metric, Keras' name of it with a slash, by which TensorBoard groups charts.
+def epoch_tag(name: str) -> str:
+    """Returns TensorBoard's tag of a scalar: 'epoch/loss' is Keras' 'epoch_loss', in one group with the other metrics.
 
-    'epoch/' comes before 'epoch_details/', and that before all that an evaluation writes.
+    TensorBoard groups by what comes before the slash, sorts groups by name, and takes '_' for a slash: the names put
+    metrics first, then rates, 'eval', 'images' and 'system'.
     """
-    return f"epoch/{metric}" if metric in HEADLINES else f"epoch_details/{metric}"
+    return f"{TAG_GROUPS.get(name, 'epoch')}/{name}"
 
 
 def image_summaries(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Figure]:

@@ -85,9 +85,7 @@ def run_training(
         train_state.num_train_steps(config, train_data),
         restart_step=train_data.num_steps(max(objectives) - 1),
     )
-    trainer.Trainer(
-        strategy, state, objectives, train_data, workdir, run_config, poll_signal, profile_steps
-    ).train()
+    trainer.Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal, profile_steps).train()
 
 
 def make_train_data(config: Config, dataset: "datasets.ImageDataset") -> "pipeline.TrainData":

@@ -154,7 +154,9 @@ def scalars(workdir):
     found = []
     for run in ("train", "validation"):
         events = EventAccumulator(str(workdir / "tensorboard" / run), size_guidance={"tensors": 0}).Reload()
-        for tag in set(events.Tags()["tensors"]) - trainings.TIMINGS - {"config"}:
+        for tag in events.Tags()["tensors"]:
+            if tag.rpartition("/")[2] in trainings.TIMINGS | {"config"}:
+                continue
             found += [(run, tag, each.step, float(tf.make_ndarray(each.tensor_proto))) for each in events.Tensors(tag)]
     return sorted(found)
 

@@ -80,9 +80,9 @@ def lines(workdir):
 
 def test_a_metric_of_both_splits_shares_a_chart(tmp_path, train):
     train(tmp_path, [1, 2])
-    assert events(tmp_path, "train", "loss") == [(10, 1.0), (20, 2.0)]
-    assert [float(value) for _, value in events(tmp_path, "validation", "loss")] == pytest.approx([0.1, 0.2])
-    assert [float(value) for _, value in events(tmp_path, "train", "learning_rate")] == [0.5, 0.5]
+    assert events(tmp_path, "train", "epoch/loss") == [(10, 1.0), (20, 2.0)]
+    assert [float(value) for _, value in events(tmp_path, "validation", "epoch/loss")] == pytest.approx([0.1, 0.2])
+    assert [float(value) for _, value in events(tmp_path, "train", "epoch_rates/learning_rate")] == [0.5, 0.5]
     assert [(line["step"], line["epoch"], line["train/loss"]) for line in lines(tmp_path)] == [(10, 1, 1), (20, 2, 2)]
 
 
@@ -93,14 +93,14 @@ def test_what_lies_past_the_restored_epoch_is_removed(tmp_path, train):
     train(tmp_path, [1, 2, 3])
     train(tmp_path, [2, 3])
     # Files that were created in the same second are read in no certain order.
-    assert sorted(step for step, _ in events(tmp_path, "train", "loss")) == [10, 20, 30]
+    assert sorted(step for step, _ in events(tmp_path, "train", "epoch/loss")) == [10, 20, 30]
     assert [line["epoch"] for line in lines(tmp_path)] == [1, 2, 3]
 
 
 def test_a_run_without_a_complete_epoch_starts_with_empty_files(tmp_path, train):
     train(tmp_path, [1, 2])
     train(tmp_path, [1])
-    assert [step for step, _ in events(tmp_path, "train", "loss")] == [10] and len(lines(tmp_path)) == 1
+    assert [step for step, _ in events(tmp_path, "train", "epoch/loss")] == [10] and len(lines(tmp_path)) == 1
     assert len(events(tmp_path, "train", "config")) == 1
 
 
@@ -109,10 +109,10 @@ def test_a_rollback_removes_what_was_written_past_the_restored_epoch(tmp_path, t
     state.global_step, state.completed_epochs = 10, 1
     writer.roll_back("the loss is NaN")
     assert capsys.readouterr().out.endswith("warning: the loss is NaN: rolling back to step 10\n")
-    assert [step for step, _ in events(tmp_path, "train", "loss")] == [10] and len(lines(tmp_path)) == 1
+    assert [step for step, _ in events(tmp_path, "train", "epoch/loss")] == [10] and len(lines(tmp_path)) == 1
     state.global_step = 20
     writer.write_epoch(2, SCALARS)
-    assert sorted(step for step, _ in events(tmp_path, "train", "loss")) == [10, 20] and len(lines(tmp_path)) == 2
+    assert sorted(step for step, _ in events(tmp_path, "train", "epoch/loss")) == [10, 20] and len(lines(tmp_path)) == 2
 
 
 def test_a_truncated_line_is_removed(tmp_path, train):
@@ -129,7 +129,7 @@ def test_a_truncated_event_file_is_kept_up_to_the_last_complete_event(tmp_path, 
     for path in tmp_path.glob("tensorboard/*/*"):
         path.write_bytes(path.read_bytes()[:-num_bytes])
     train(tmp_path, [2])
-    assert sorted(step for step, _ in events(tmp_path, "train", "loss")) == [10, 20]
+    assert sorted(step for step, _ in events(tmp_path, "train", "epoch/loss")) == [10, 20]
 
 
 def test_an_event_file_may_be_empty_or_corrupt(tmp_path):
@@ -208,7 +208,7 @@ def test_images_are_written_in_the_first_and_last_epoch_and_every_few(tmp_path, 
     figure = image_summaries_of("conv")["reconstructions"]
     monkeypatch.setattr(metric_writer, "image_summaries", lambda *_: {"reconstructions": figure})
     train(tmp_path, [1, 2, 3, 4, 5, 6, 7], CONFIG | {"epochs": 7, "image_summary_epochs": 3})
-    found = events(tmp_path, "validation", "reconstructions")
+    found = events(tmp_path, "validation", "images/epoch/reconstructions")
     assert [step for step, _ in found] == [10, 30, 60, 70]
     width, height, png = found[0][1]
     assert tf.io.decode_png(png).shape[:2] == (int(height), int(width)) and np.std(tf.io.decode_png(png)) > 0
@@ -261,7 +261,7 @@ def move_an_hour_back(folder):
 
 
 def test_each_run_is_a_line_of_the_table_of_hyperparameters(tmp_path, train):
-    config = CONFIG | {"latent_dim": 8, "image_size": None}
+    config = CONFIG | {"latent_dim": 8, "image_size": None, "cache_dir": "/tmp"}
     train(tmp_path / "one", [1, 2], config)
     train(tmp_path / "same", [1, 2, 3], config)
     train(tmp_path / "two", [1, 2, 3, 4], config | {"latent_dim": 16, "noise": "gaussian:0.5"})
@@ -270,11 +270,12 @@ def test_each_run_is_a_line_of_the_table_of_hyperparameters(tmp_path, train):
     one, two = groups["one/tensorboard"], groups["two/tensorboard"]
     assert one.hparams["latent_dim"].number_value == 8 and two.hparams["latent_dim"].number_value == 16
     assert one.hparams["dataset"].string_value == "mnist" and two.hparams["noise"].string_value == "gaussian:0.5"
-    assert "noise" not in one.hparams
+    assert one.hparams["noise"].string_value == "none" and not {"image_size", "cache_dir"} & set(one.hparams)
     for group, last in ((one, 2), (groups["same/tensorboard"], 3), (two, 4)):
         values = {(each.name.group, each.name.tag): each.value for each in group.metric_values}
-        assert values.keys() == {("validation", tag) for tag in HPARAMS_METRICS}
-        assert values["validation", "loss"] == pytest.approx(last / 10) and values["validation", "psnr"] == 20
+        assert values.keys() == {(run, tag) for run, tag in HPARAMS_METRICS if run == "validation"}
+        assert values["validation", "epoch/loss"] == pytest.approx(last / 10)
+        assert values["validation", "epoch/psnr"] == 20
 
 
 def test_a_resumed_run_is_one_line_with_its_latest_config(tmp_path, train):
@@ -284,5 +285,5 @@ def test_a_resumed_run_is_one_line_with_its_latest_config(tmp_path, train):
     ((name, group),) = session_groups(tmp_path).items()
     assert name == "run/tensorboard" and len(group.sessions) == 1
     assert group.hparams["epochs"].number_value == 3
-    assert {each.name.tag: each.value for each in group.metric_values}["loss"] == pytest.approx(0.3)
+    assert {each.name.tag: each.value for each in group.metric_values}["epoch/loss"] == pytest.approx(0.3)
     assert len(list((tmp_path / "run" / "tensorboard").glob("events*"))) == 1

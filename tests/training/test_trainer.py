@@ -109,7 +109,8 @@ def test_loss_terms_and_prior_samples_are_in_tensorboard(tmp_path, train, unbrok
         loss = line[f"{split}/reconstruction_loss"] + 2 * line[f"{split}/kl_loss"] / num_pixels
         assert line[f"{split}/loss"] == pytest.approx(loss, rel=1e-4)
     events = EventAccumulator(str(tmp_path / "tensorboard/validation"), size_guidance={"tensors": 0}).Reload()
-    assert {"reconstructions", "prior_samples", "kl_loss", "reconstruction_loss"} <= set(events.Tags()["tensors"])
+    assert {f"images/epoch/{name}" for name in ("reconstructions", "prior_samples")} <= set(events.Tags()["tensors"])
+    assert {"epoch/kl_loss", "epoch/reconstruction_loss"} <= set(events.Tags()["tensors"])
     for line in metrics_lines(unbroken(dataclasses.replace(four_epochs, regularizer="acai"))[1]):
         expected = line["train/reconstruction_loss"] + 0.125 * line["train/adversarial_loss"]
         assert line["train/loss"] == pytest.approx(expected)
@@ -144,7 +145,7 @@ def test_nonfinite_step_is_counted_and_the_run_continues(tmp_path, train, nan_be
     assert [line["nonfinite_steps"] for line in metrics_lines(tmp_path)] == [0, 1, 1]
     assert all(np.isfinite(line["train/loss"]) for line in metrics_lines(tmp_path))
     events = EventAccumulator(str(tmp_path / "tensorboard/train"), size_guidance={"tensors": 0}).Reload()
-    assert [float(tf.make_ndarray(each.tensor_proto)) for each in events.Tensors("nonfinite_steps")] == [0, 1, 1]
+    assert [float(tf.make_ndarray(each.tensor_proto)) for each in events.Tensors("system/nonfinite_steps")] == [0, 1, 1]
 
 
 class TemporaryFault:

@@ -144,6 +144,7 @@ def train(
     poll_signal=lambda state: 0,
     strategy=None,
     image_summaries=False,
+    profile_steps=None,
 ):
     """Trains as a new process does, and returns the `FinalState`.
 
@@ -156,6 +157,7 @@ def train(
       poll_signal: Takes the state, and returns the number of a signal, or 0.
       strategy: Default: one replica.
       image_summaries: Whether images are drawn for TensorBoard.
+      profile_steps: The first and the last step to profile.
     """
     strategy = strategy or tf.distribute.get_strategy()
     train_data = state_cache.train_data(dataset, config) if state_cache else make_train_data(dataset, config)
@@ -174,7 +176,7 @@ def train(
         if not image_summaries:
             stack.enter_context(mock.patch.object(metric_writer, "image_summaries", lambda *_: {}))
         trainer.Trainer(
-            strategy, state, objectives, train_data, workdir, run_config, lambda: poll_signal(state)
+            strategy, state, objectives, train_data, workdir, run_config, lambda: poll_signal(state), profile_steps
         ).train()
     return FinalState.of(state)
 
