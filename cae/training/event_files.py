@@ -21,13 +21,19 @@ HPARAMS_METRICS = {
     ("validation", "epoch/loss"): "validation loss",
     ("validation", "epoch/psnr"): "validation PSNR",
     ("validation", "epoch/ssim"): "validation SSIM",
+    ("train", "epoch/loss"): "training loss",
+    ("train", "epoch_rates/images_per_second"): "images per second",
     ("eval", "eval/denoise/psnr"): "test PSNR, denoised",
     ("eval", "eval/reconstruct/psnr"): "test PSNR, reconstructed",
     ("eval", "eval/latents/linear_probe_accuracy"): "linear probe accuracy",
     ("eval", "eval/outliers/auroc"): "AUROC, worst set",
     ("eval", "eval/outliers/fpr"): "FPR",
 }
-"""The metrics that the table of hyperparameters shows of each run, with their last values: names by (run, tag)."""
+"""The metrics that the table of hyperparameters shows of each run, with their last values: names by (run, tag).
+
+TensorBoard shows the first five until others are chosen, and no run in parallel coordinates that lacks one of them: they
+are of the training.
+"""
 
 _FIRST_HPARAMS = ("latent_dim", "learning_rate", "model", "noise", "optimizer")
 """The table has room for five hyperparameters, and shows those first that are said to differ between runs."""
