@@ -31,8 +31,8 @@ HPARAMS_METRICS = {
 }
 """The metrics that the table of hyperparameters shows of each run, with their last values: names by (run, tag).
 
-TensorBoard shows the first five until others are chosen, and no run in parallel coordinates that lacks one of them: they
-are of the training.
+TensorBoard shows the first five until others are chosen, and in parallel coordinates no run that lacks one of them:
+they are of the training.
 """
 
 _FIRST_HPARAMS = ("latent_dim", "learning_rate", "model", "noise", "optimizer")

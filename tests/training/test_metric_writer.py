@@ -285,5 +285,6 @@ def test_a_resumed_run_is_one_line_with_its_latest_config(tmp_path, train):
     ((name, group),) = session_groups(tmp_path).items()
     assert name == "run/tensorboard" and len(group.sessions) == 1
     assert group.hparams["epochs"].number_value == 3
-    assert {each.name.tag: each.value for each in group.metric_values}["epoch/loss"] == pytest.approx(0.3)
+    values = {(each.name.group, each.name.tag): each.value for each in group.metric_values}
+    assert values["validation", "epoch/loss"] == pytest.approx(0.3)
     assert len(list((tmp_path / "run" / "tensorboard").glob("events*"))) == 1
