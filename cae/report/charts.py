@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cae.report.figures import MAX_LABEL_CHARACTERS, label
+from cae.report.interactive import InteractiveFigure, line_plot, make_thumbnails, scatter_plot
 
 BLUE, RED = "#3465a4", "#b3401f"
 LINE_COLORS = (BLUE, RED, "#4e9a06", "#75507b", "#c4a000", "#2e9599", "#777777")
@@ -46,6 +47,7 @@ def line_chart(
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:g}")
     _add_legend(axis, lines, **BESIDE_AXES if many else {"frameon": False})
+    figure.plots = [line_plot(lines, _line_styles(), x_label, y_label, log, log_x)]
     return figure
 
 
@@ -112,7 +114,12 @@ def score_histograms(
     return figure
 
 
-def scatter_plots(embeddings: Mapping[str, np.ndarray], labels: Sequence[str] = ()) -> Figure:
+def scatter_plots(
+    embeddings: Mapping[str, np.ndarray],
+    labels: Sequence[str] = (),
+    indices: Sequence[int] | None = None,
+    images: np.ndarray | None = None,
+) -> Figure:
     """Draws the same points in several two-dimensional embeddings, side by side, colored by label.
 
     The axes have no unit: only which points are neighbors is to be read.
@@ -120,11 +127,13 @@ def scatter_plots(embeddings: Mapping[str, np.ndarray], labels: Sequence[str] = 
     Args:
       embeddings: Points `[n, 2]` by title.
       labels: A label for each point, or none.
+      indices: The index of each point to show on hover; None for 0 to n - 1.
+      images: The image of each point to show on hover, `[n, height, width, 1 or 3]`; None for no images.
     """
     names = np.asarray(labels or [""] * len(next(iter(embeddings.values()))), dtype=object)
     # Where there are more classes than colors, the next ones have another marker.
     styles = dict(zip(sorted(set(names)), itertools.product("osv^Dx", CLASS_COLORS)))
-    figure = Figure(figsize=(4.2 * len(embeddings) + 1.2, 4.3), layout="constrained")
+    figure = InteractiveFigure(figsize=(4.2 * len(embeddings) + 1.2, 4.3), layout="constrained")
     axes = figure.subplots(1, len(embeddings), squeeze=False, subplot_kw={"xticks": [], "yticks": []})[0]
     for axis, (title, points) in zip(axes, embeddings.items()):
         for name, (marker, color) in styles.items():
@@ -132,6 +141,9 @@ def scatter_plots(embeddings: Mapping[str, np.ndarray], labels: Sequence[str] = 
             axis.scatter(x, y, s=7, marker=marker, color=color, linewidths=0.5, label=label(name, 20))
         axis.set_title(label(title), fontsize=9)
         axis.set(box_aspect=1, xticks=[], yticks=[])
+        figure.plots.append(scatter_plot(title, points, names, styles))
+    figure.thumbnails = {"indices": [*map(int, range(len(names)) if indices is None else indices)]}
+    figure.thumbnails |= {} if images is None else make_thumbnails(images)
     if labels and len(styles) <= MAX_LEGEND_ENTRIES:
         handles = axes[-1].collections
         names = [handle.get_label() for handle in handles]
@@ -168,7 +180,7 @@ def _make_axes(
     size: tuple[float, float], num_rows: int = 1, num_columns: int = 1, **options: Any
 ) -> tuple[Figure, np.ndarray]:
     """Returns a figure of a size in inches and its axes with a grid, `[num_rows, num_columns]`."""
-    figure = Figure(figsize=size, layout="constrained")
+    figure = InteractiveFigure(figsize=size, layout="constrained")
     axes = figure.subplots(num_rows, num_columns, squeeze=False, **options)
     for axis in axes.flat:
         axis.grid(alpha=0.3)

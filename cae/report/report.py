@@ -1,29 +1,37 @@
 """Writes results.json, a CSV or PNG file for each table and figure, and one HTML page that contains them all."""
 
-import base64
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
 from cae.io_utils import atomic_write, printable, write_csv
+from cae.report import cells
 from cae.report.figures import gif, png
+from cae.report.interactive import InteractiveFigure, compressed_plotly_js, data_url
 from cae.report.projector import Projection
 
 Row = dict[str, Any]
 
-FORMATS = {
-    "mse": ".5f", "psnr": ".2f", "ssim": ".3f", "psnr_gain_db": ".2f", "classifier_accuracy": ".3f",
-    "seconds_per_1000_images": ".3f", "nn_distance_ratio": ".3f", "endpoint_mse": ".5f", "confidence": ".3f",
-    "max_step_ratio": ".2f", "auroc": ".4f", "aupr": ".4f", "fpr_at_95_tpr": ".4f", "tpr": ".4f",
-    "frac_mse_below_inlier_median": ".4f",
-}  # fmt: skip
-"""Formats of columns on the page; others have four significant digits."""
+MAX_KEY_FIGURES = 5
+"""Numbers in the summary on top of the page, at most."""
+
+SUMMARY_INFO = ("data set", "splits", "parameters", "checkpoint", "training time")
+"""What the summary says of the run; all else is at the end of the page."""
+
+
+class KeyFigure(NamedTuple):
+    """A number that sums up a task, as text: what it is, its value with unit, and what to compare it with."""
+
+    name: str
+    value: str
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +46,10 @@ class Section:
       figures: Captions and figures by file name.
       tables: Rows by file name, written as CSV files.
       visible_tables: Captions of those tables that the page shows.
+      sources: The table with the numbers of a figure, by the names of both; the page links to its CSV file.
+      key_figures: The numbers that matter most, in descending order; the page's summary takes the first of each task,
+        then the second ones.
+      lead: A caption and a figure for the page's summary, where the first of `figures` is not the one.
       animations: Captions and frames `[num_frames, height, width, channels]` in 0..1, by file name.
       projection: Latent vectors for TensorBoard's projector.
       scalars: Further TensorBoard scalars by tag.
@@ -53,6 +65,9 @@ class Section:
     animations: dict[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     projection: Projection | None = None
     scalars: dict[str, float] = dataclasses.field(default_factory=dict)
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
+    key_figures: list[KeyFigure] = dataclasses.field(default_factory=list)
+    lead: tuple[str, Figure] | None = None
 
 
 def write_report(
@@ -65,33 +80,84 @@ def write_report(
       title: The page's title.
       warning: A warning for the title and the top of the page, or None.
       run_info: What the page says of the run, by name.
-      sections: The parts of the report; the first figure of the first one leads the page.
+      sections: The parts of the report; the lead figure of the first one, or else its first figure, leads the page.
 
     Returns:
       The page, which needs no other file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images = {}
+    images, plots = {}, {}
     for section in sections:
         files = {f"{name}.png": png(figure) for name, (_, figure) in section.figures.items()}
         files |= {f"{name}.gif": gif(frames) for name, (_, frames) in section.animations.items()}
         for name, content in files.items():
             write_bytes(folder / name, content)
-            images[name] = f"data:image/{name[-3:]};base64,{base64.b64encode(content).decode()}"
+            images[name] = data_url(f"image/{name[-3:]}", content)
         for name, rows in section.tables.items():
             if rows:
                 write_csv(folder / f"{name}.csv", rows)
+        plots |= _plots(section)
     results = {section.name: section.results for section in sections if section.results}
     write_bytes(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("cae.report", "."), autoescape=True, trim_blocks=True, finalize=_to_text
-    )
-    templates.filters["format_value"] = _format_value
-    page = templates.get_template("page.html").render(
-        title=title, warning=warning, run_info=run_info, sections=sections, images=images
+    page = _load_template().render(
+        title=title,
+        warning=warning,
+        summary_info={name: run_info[name] for name in SUMMARY_INFO if name in run_info},
+        run_info={name: value for name, value in run_info.items() if name not in SUMMARY_INFO},
+        key_figures=select_key_figures(sections),
+        lead=_lead(sections[0], images),
+        sections=sections,
+        images=images,
+        plots=plots,
+        plotly_js=compressed_plotly_js() if plots else None,
     )
     write_bytes(folder / "index.html", page.encode())
     return folder / "index.html"
+
+
+def select_key_figures(sections: Iterable[Section]) -> list[KeyFigure]:
+    """Returns at most `MAX_KEY_FIGURES`: the first of each section, then the second ones, ordered by section."""
+    ranks = [
+        (rank, number, figure) for number, each in enumerate(sections) for rank, figure in enumerate(each.key_figures)
+    ]
+    chosen = sorted(ranks)[:MAX_KEY_FIGURES]
+    return [figure for _, _, figure in sorted(chosen, key=lambda each: each[1])]
+
+
+def _plots(section: Section) -> dict[str, Any]:
+    """Returns what the page's script draws in place of a section's figures, by name."""
+    return {
+        name: {"charts": figure.plots, "thumbnails": figure.thumbnails}
+        for name, (_, figure) in section.figures.items()
+        if isinstance(figure, InteractiveFigure) and figure.plots
+    }
+
+
+def _lead(section: Section, images: Mapping[str, str]) -> tuple[str, str] | None:
+    """Returns the caption and the URL of the figure that leads the page, where there is one."""
+    if section.lead is not None:
+        caption, figure = section.lead
+        return caption, data_url("image/png", png(figure))
+    for name, (caption, _) in itertools.islice(section.figures.items(), 1):
+        return caption, images[f"{name}.png"]
+    return None
+
+
+def _load_template() -> jinja2.Template:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("cae.report", "."), autoescape=True, trim_blocks=True, finalize=_to_text
+    )
+    templates.filters |= {
+        "columns": cells.columns,
+        "cell": cells.make_cell,
+        "title": cells.column_title,
+        "sentence": _end_sentence,
+    }
+    return templates.get_template("page.html")
+
+
+def _end_sentence(caption: str) -> str:
+    return caption if caption.endswith((".", "!", "?")) else f"{caption}."
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -103,10 +169,3 @@ def write_bytes(path: Path, content: bytes) -> None:
 def _to_text(value: Any) -> Any:
     """Returns a text of one line where a value is a text that may contain names; markup as it is."""
     return printable(value) if type(value) is str else value
-
-
-def _format_value(value: Any, column: str) -> str:
-    """Returns a number as precise as its column usually is, an empty text for None, any other value as it is."""
-    if value is None:
-        return ""
-    return format(value, FORMATS.get(column, ".4g")) if isinstance(value, float) else str(value)

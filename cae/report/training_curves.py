@@ -21,8 +21,16 @@ def training_section(epochs: Sequence[Mapping[str, float]]) -> Section:
         figures["classification_loss"] = caption, _loss_chart(classified, "cross-entropy (nats)")
     caption = "PSNR by epoch, of the validation split and of the first training images alike"
     figures["psnr"] = caption, line_chart(_lines(epochs, "psnr"), "epoch", "PSNR (dB)")
+    rates = [(epoch["epoch"], epoch["learning_rate"]) for epoch in epochs if epoch.get("learning_rate")]
+    if rates:
+        caption = "Learning rate at the end of each epoch"
+        figures["learning_rate"] = caption, line_chart({"learning rate": rates}, "epoch", "learning rate", log=True)
     return Section(
-        name="training", title="Training", figures=figures, tables={"epochs": [dict(epoch) for epoch in epochs]}
+        name="training",
+        title="Training",
+        figures=figures,
+        tables={"epochs": [dict(epoch) for epoch in epochs]},
+        sources=dict.fromkeys(figures, "epochs"),
     )
 
 

@@ -10,17 +10,21 @@ from matplotlib.figure import Figure
 from cae.data import noise
 from cae.io_utils import printable
 from cae.metrics import METRICS
+from cae.report.cells import FORMATS
 from cae.report.charts import line_chart
 from cae.report.figures import example_rows, image_table
-from cae.report.report import FORMATS, Row, Section
+from cae.report.report import KeyFigure, Row, Section
 from cae.tasks import get_corruption
 from cae.tasks.baselines import BASELINES
-from cae.tasks.context import EvalContext, class_labels, example_indices, rows_by_class
+from cae.tasks.context import EvalContext, class_labels, evenly_spaced, example_indices, rows_by_class
 from cae.tasks.denoisers import get_noisy_examples
 from cae.tasks.denoising_benchmark import NOISY_INPUT, THIS_MODEL, BenchmarkResult, run_benchmark
 
 NUM_EXTREMES = 3
 """How many of the worst, the median and the best outputs a figure shows."""
+
+MAX_LEAD_EXAMPLES = 10
+"""Images in the figure on top of the page."""
 
 
 def run(context: EvalContext) -> Section:
@@ -33,6 +37,7 @@ def run(context: EvalContext) -> Section:
     results = run_benchmark(context, context.noises, min(int(indices[-1]), context.baseline_images - 1))
     primary = {result.method: result for result in results if result.noise == primary_noise}
     model, rows = primary[THIS_MODEL], make_rows(results)
+    level_figures = _level_figures(results)
     summary = {name: model.mean(name) for name in METRICS} | {"classifier_accuracy": model.classifier_accuracy}
     return Section(
         name="denoise",
@@ -44,7 +49,7 @@ def run(context: EvalContext) -> Section:
         | {"self_ensemble": context.self_ensemble, "methods": rows},
         figures=(
             _example_figures(context, primary_noise, indices, model.metrics["psnr"])
-            | _level_figures(results)
+            | level_figures
             | {"denoise_methods": ("One image under every noise, denoised by every method", _method_figure(results))}
         ),
         tables={
@@ -61,23 +66,31 @@ def run(context: EvalContext) -> Section:
             for name in METRICS
         },
         visible_tables=_captions(results, primary_noise),
+        sources={"denoise_methods": "denoise"}
+        | dict.fromkeys(("denoise", "denoise_extremes"), "denoise_primary")
+        | dict.fromkeys(level_figures, "denoise"),
+        key_figures=_make_key_figures(primary),
+        lead=_draw_lead(context, primary_noise, indices),
         scalars=make_scalars(results),
     )
 
 
 def _captions(results: Sequence[BenchmarkResult], primary_noise: str) -> dict[str, str]:
     fewest, most = (limit(result.num_images for result in results) for limit in (min, max))
+    trained = "* marks the noise that a model was trained on"
     subset = f", the first {fewest} of them for classical baselines" if fewest < most else ""
     return {
         "denoise_primary": (
-            f"All methods on {primary_noise}: {most} test images{subset}; psnr_gain_db: the PSNR of this model minus"
-            " that of the method, on the same images"
+            f"All methods on {primary_noise}: {most} test images{subset}. PSNR gain: the PSNR of this model minus that"
+            " of the method, on the same images"
         ),
-        "denoise_psnr": "Mean PSNR in dB; *: the model was trained on this noise",
-        "denoise_mse": "MSE",
-        "denoise_ssim": "Mean SSIM",
-        "denoise_accuracy": "Accuracy of a classifier, which was fitted to clean images, on denoised images",
-        "denoise_params": "Parameters of the baselines, the best on the validation split",
+        "denoise_psnr": f"Mean PSNR in dB by method and noise, higher is better; {trained}",
+        "denoise_mse": f"Mean squared error by method and noise, lower is better; {trained}",
+        "denoise_ssim": f"Mean SSIM by method and noise, at most 1, higher is better; {trained}",
+        "denoise_accuracy": (
+            f"Accuracy of a classifier, which was fitted to clean images, on denoised images; {trained}"
+        ),
+        "denoise_params": "Parameters of the classical baselines, the best on the validation split",
         "denoise_by_class": f"This model on {primary_noise}, by class",
     }
 
@@ -90,11 +103,41 @@ def make_headline(primary: dict[str, BenchmarkResult]) -> str:
         f" {after.mean('ssim'):.3f} (noisy input: {before.mean('mse'):.5f}, {before.mean('psnr'):.2f} dB,"
         f" {before.mean('ssim'):.3f})"
     )
-    classical = [result for method, result in primary.items() if method in BASELINES]
-    if classical:
-        best = max(classical, key=lambda result: result.mean("psnr"))
+    if best := _best_baseline(primary):
         headline += f"; PSNR gain over the best classical baseline ({best.method}): {psnr_gain(after, best):+.2f} dB"
     return headline
+
+
+def _best_baseline(primary: dict[str, BenchmarkResult]) -> BenchmarkResult | None:
+    classical = [result for method, result in primary.items() if method in BASELINES]
+    return max(classical, key=lambda result: result.mean("psnr"), default=None)
+
+
+def _make_key_figures(primary: dict[str, BenchmarkResult]) -> list[KeyFigure]:
+    before, after = primary[NOISY_INPUT], primary[THIS_MODEL]
+    figures = [
+        KeyFigure(f"PSNR, {after.noise}", f"{after.mean('psnr'):.2f} dB", f"noisy input {before.mean('psnr'):.2f} dB")
+    ]
+    if best := _best_baseline(primary):
+        gain = KeyFigure("PSNR gain over the best baseline", f"{psnr_gain(after, best):+.2f} dB", best.method)
+        figures.append(gain)
+    figures.append(
+        KeyFigure(f"SSIM, {after.noise}", f"{after.mean('ssim'):.3f}", f"noisy input {before.mean('ssim'):.3f}")
+    )
+    if after.is_correct.size:
+        name, note = "classifier accuracy, denoised", f"noisy input {before.classifier_accuracy:.1%}"
+        figures.append(KeyFigure(name, f"{after.classifier_accuracy:.1%}", note))
+    return figures
+
+
+def _draw_lead(context: EvalContext, primary_noise: str, indices: np.ndarray) -> tuple[str, Figure]:
+    """Returns a caption and a small figure for the top of the page: some examples, side by side."""
+    chosen = indices[evenly_spaced(len(indices), MAX_LEAD_EXAMPLES)]
+    examples = get_noisy_examples(context, primary_noise, chosen)
+    rows = {"clean": examples["image"], "noisy": examples["input"], "denoised": examples["output"]}
+    return f"Test images with {primary_noise}, and denoised by this model", image_table(
+        rows, class_labels(context, chosen)
+    )
 
 
 def make_rows(results: Sequence[BenchmarkResult]) -> list[Row]:

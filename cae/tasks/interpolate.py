@@ -8,7 +8,7 @@ from cae.data.arrays import to_float
 from cae.latents import interpolation, interpolation_metrics
 from cae.report.charts import line_chart
 from cae.report.figures import Figure, image_table
-from cae.report.report import Row, Section
+from cae.report.report import KeyFigure, Row, Section
 from cae.run import Run
 from cae.tasks.context import EvalContext, example_indices
 from cae.tasks.interpolation_evaluator import PER_WEIGHT_METRICS, InterpolationEvaluator, average_metrics, is_between
@@ -66,11 +66,14 @@ def run(context: EvalContext) -> Section:
         tables={"interpolate": rows, "interpolate_by_weight": _rows_by_weight(weights, curves)},
         visible_tables={
             "interpolate": (
-                "Means over all pairs; nn_distance_ratio and confidence are of the images between the end points. At a"
-                " ratio of 1 they are as far from the training images as real test images are"
+                "Means over all pairs; distance ratio and confidence are of the images between the end points. At a"
+                " ratio of 1 they are as far from the nearest training images as real test images are"
             )
         },
         scalars={f"{'/'.join(path)}/{name}": value for path, values in means.items() for name, value in values.items()},
+        sources={"interpolate": "interpolate"}
+        | {f"interpolate_{name}": "interpolate_by_weight" for name in PER_WEIGHT_METRICS},
+        key_figures=[_make_key_figure(means, pair_type)],
     )
 
 
@@ -173,6 +176,13 @@ def _make_headline(
             f" lower at {fractions['frac_below_pixel_blend']:.0%} of the weights)",
             *(f"{name.replace('_', ' ')} {value:.4g}" for name, value in [*values.items(), *metric.items()]),
         ]
+    )
+
+
+def _make_key_figure(means: Mapping[PathType, Row], pair_type: str) -> KeyFigure:
+    latent, blend = (means[pair_type, method]["nn_distance_ratio"] for method in (LATENT, PIXEL_BLEND))
+    return KeyFigure(
+        "distance of interpolations to training images", f"{latent:.3f}", f"test images 1, pixel blend {blend:.3f}"
     )
 
 

@@ -12,7 +12,7 @@ from cae.latents.probing import Clustering, Codes
 from cae.report.charts import scatter_plots, variance_spectrum
 from cae.report.figures import image_table
 from cae.report.projector import Projection
-from cae.report.report import Row, Section
+from cae.report.report import KeyFigure, Row, Section
 from cae.tasks import TSNE_IMAGES
 from cae.tasks.classifier import has_classes
 from cae.tasks.context import EvalContext, class_labels, evenly_spaced, example_indices, get_examples, measure
@@ -31,8 +31,8 @@ MAX_ABLATION_DECODINGS = 32 * MAX_ABLATION_IMAGES
 CAPTIONS = {
     "latents_clusters": "Test images of each class by cluster; a cluster is named after the class it is matched to",
     "latents_dimensions": (
-        "Mean and standard deviation of each dimension over the training images; mse_increase: of the test MSE where"
-        " the dimension is replaced by its mean; mse_fraction: the increase divided by the MSE without the dimension"
+        "Mean and standard deviation (std) of each dimension over the training images; increase of the test MSE where"
+        " the dimension is replaced by its mean, and that increase divided by the MSE without the dimension"
     ),
 }
 
@@ -51,6 +51,7 @@ def run(context: EvalContext) -> Section:
         accuracies, clustering = evaluate_classes(train, validation, test, context.kmeans_n_init)
         cluster_rows = _cluster_rows(context.class_names, clustering)
     latent_dim = train.vectors.shape[1]
+    caption, latent_map, map_rows = draw_embeddings(context, test)
     fitted_pca = pca.fit_pca(context.load("train")[0], latent_dim)
     mse = float(measure(context, None)["mse"].mean(dtype="float64"))
     pca_mse = pca.pca_mse(fitted_pca, context.load("test")[0])
@@ -63,7 +64,7 @@ def run(context: EvalContext) -> Section:
         headline=_make_headline(results),
         results=results,
         figures={
-            "latents": draw_embeddings(context, test),
+            "latents": (caption, latent_map),
             "latents_pca": (
                 f"Test images, reconstructed from the model's {latent_dim} latent dimensions and from"
                 f" {fitted_pca.n_components_} principal components",
@@ -75,8 +76,11 @@ def run(context: EvalContext) -> Section:
         tables={
             "latents_clusters": cluster_rows,
             "latents_dimensions": per_dimension_rows(context, train, test),
+            "latents_map": map_rows,
         },
         visible_tables=CAPTIONS,
+        sources={"latents": "latents_map", "latents_spectrum": "latents_dimensions"},
+        key_figures=_make_key_figures(results),
         projection=make_projection(context, test),
     )
 
@@ -124,6 +128,17 @@ def _make_headline(results: Row) -> str:
     )
 
 
+def _make_key_figures(results: Row) -> list[KeyFigure]:
+    dim = results["latent_dim"]
+    by_pca = KeyFigure(
+        "MSE of reconstructions", f"{results['mse']:.5f}", f"{dim} principal components: {results['pca_mse']:.5f}"
+    )
+    if "linear_probe_accuracy" not in results:
+        return [by_pca]
+    note = f"classes from {dim} latent dimensions"
+    return [KeyFigure("linear probe accuracy", f"{results['linear_probe_accuracy']:.1%}", note), by_pca]
+
+
 def per_dimension_rows(context: EvalContext, train: Codes, test: Codes) -> list[Row]:
     """Returns a row per latent dimension: its distribution, and the error where it is replaced by its mean.
 
@@ -160,12 +175,24 @@ def _cluster_rows(class_names: Sequence[str], clustering: Clustering) -> list[Ro
     ]
 
 
-def draw_embeddings(context: EvalContext, test: Codes) -> tuple[str, Figure]:
-    """Returns a caption and a figure of some test images' latent vectors in two dimensions, colored by class."""
+def draw_embeddings(context: EvalContext, test: Codes) -> tuple[str, Figure, list[Row]]:
+    """Returns a map of some test images' latent vectors in two dimensions, colored by class.
+
+    Returns:
+      A caption, the figure, and a row for each image: its index in the test split, its class, its coordinates.
+    """
     indices = evenly_spaced(len(test), context.tsne_images or TSNE_IMAGES)
     embeddings = probing.embed_2d(test.vectors[indices], t_sne=context.tsne_images > 0)
-    caption = f"Latent vectors of {len(indices)} test images in two dimensions, by {' and '.join(embeddings)}"
-    return caption, scatter_plots(embeddings, class_labels(context, indices))
+    caption = (
+        f"Latent vectors of {len(indices)} test images in two dimensions, by {' and '.join(embeddings)}. Images that"
+        " lie close together have similar latent vectors; the axes have no unit"
+    )
+    labels, images = class_labels(context, indices), context.load("test")[0][indices]
+    rows = [{"image": int(index)} | ({"class": labels[place]} if labels else {}) for place, index in enumerate(indices)]
+    for title, points in embeddings.items():
+        for row, (x, y) in zip(rows, points.tolist()):
+            row |= {f"{title} x": x, f"{title} y": y}
+    return caption, scatter_plots(embeddings, labels, indices, images), rows
 
 
 def _draw_pca(context: EvalContext, fitted_pca: PCA) -> Figure:

@@ -11,7 +11,7 @@ from cae.outliers.score import Score
 from cae.outliers.scores import SCORES, available_scores, model_capabilities
 from cae.outliers.thresholds import Threshold, binary_labels_and_scores, get_threshold_method
 from cae.progress import phase
-from cae.report.report import Row, Section
+from cae.report.report import KeyFigure, Row, Section
 from cae.tasks.context import EvalContext, OutlierEvalData, evenly_spaced
 from cae.tasks.outlier_figures import SetScores, make_figures
 from cae.tasks.threshold_evaluation import (
@@ -27,8 +27,9 @@ HELD_OUT_CLASSES = "held_out_classes"
 
 CAPTIONS = {
     "outliers": (
-        "All sets of outliers; frac_mse_below_inlier_median: the fraction whose reconstruction error is below the"
-        " median of test images"
+        "Detection of each set of outliers. FPR at 95% TPR: the fraction of test images above the threshold that 95% of"
+        " the outliers exceed; TPR: outliers found by the detector's threshold; MSE below inlier median: the fraction"
+        " of outliers whose reconstruction error is below the median of test images"
     ),
     "outliers_scores": "AUROC of every score on every set",
     "outliers_warnings": "Warning: AUROC below 0.5. To these scores these outliers are less anomalous than test images",
@@ -38,14 +39,14 @@ CAPTIONS = {
         " TPR is that of the other half"
     ),
     "outliers_guarantee": (
-        f"The conformal guarantee: the test split's FPR and its exact 99% interval; empirical_coverage: the fraction of"
+        f"The conformal guarantee: the test split's FPR and its exact 99% interval; empirical coverage: the fraction of"
         f" {NUM_SPLITS} random splits of the test images into halves for calibration and test whose FPR lies in it"
     ),
     "outliers_fpr_by_class": (
-        "False positives by class, with exact 95% confidence intervals. fpr: of the detector's threshold; one for all"
-        " images together may have higher and lower rates in classes. fpr_label_known, fpr_label_unknown: of"
-        " class-conditional thresholds, with and without the label of the test image; expected_low, expected_high: the"
-        " exact 99% interval of the first; the second is at most alpha in each class, but smaller in most"
+        "False positives by class, with exact 95% confidence intervals (low, high). FPR: of the detector's threshold;"
+        " one for all images together may have higher and lower rates in classes. FPR, label known and unknown: of"
+        " class-conditional thresholds, with and without the label of the test image; expected: the exact 99% interval"
+        " of the first; the second is at most alpha in each class, but smaller in most"
     ),
     "outliers_skipped": "Skipped sets and files",
 }
@@ -88,6 +89,8 @@ def run(context: EvalContext) -> Section:
         },
         visible_tables=CAPTIONS,
         scalars={"auroc": results["sets"][results["worst_set"]]["auroc"]},
+        sources=dict.fromkeys(("outliers", "outliers_scores", "outliers_curves"), "outliers"),
+        key_figures=_make_key_figures(results),
     )
 
 
@@ -181,6 +184,17 @@ def _make_headline(data: OutlierEvalData, results: Row, num_images: int) -> str:
         f" {len(results['sets'])} sets: {results['worst_set']}, AUROC {worst['auroc']:.4f}, TPR {worst['tpr']:.1%}"
         + "".join(f"; skipped {name}: {reason}" for name, reason in data.skipped.items())
     )
+
+
+def _make_key_figures(results: Row) -> list[KeyFigure]:
+    name = results["worst_set"]
+    alpha = "" if results["alpha"] is None else f"target {results['alpha']:.1%}"
+    return [
+        KeyFigure(
+            f"AUROC of the worst of {len(results['sets'])} outlier sets", f"{results['sets'][name]['auroc']:.3f}", name
+        ),
+        KeyFigure("false positive rate", f"{results['fpr']:.1%}", alpha),
+    ]
 
 
 def _auroc_by_score(inliers: SetScores, outliers: Mapping[str, SetScores]) -> dict[str, dict[str, float]]:

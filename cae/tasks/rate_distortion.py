@@ -26,10 +26,10 @@ BITS, HEADLINE_BITS, FLOAT_BITS = (2, 4, 6, 8), 8, 32
 LATENTS = "latent vector"
 
 CAPTION = (
-    f"Rate and distortion of evenly spaced test images, at most {MAX_IMAGES:,}. bits_per_pixel of latent vectors:"
+    f"Rate and distortion of evenly spaced test images, at most {MAX_IMAGES:,}. Bits per pixel of latent vectors:"
     " dimensions times bits, divided by height times width; the model and the ranges of the dimensions, which are those"
     " of validation images, are shared by all images and do not count. Of JPEG and WebP, by Pillow's default settings:"
-    " all bytes of the files. without_headers: without tables and markers, which are much the same in all files and"
+    " all bytes of the files; without headers: without tables and markers, which are much the same in all files and"
     " most of the file of a small image. Images that have been JPEG files before favor JPEG"
 )
 

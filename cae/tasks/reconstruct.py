@@ -6,7 +6,7 @@ import numpy as np
 
 from cae.report.charts import bar_chart
 from cae.report.figures import example_rows
-from cae.report.report import Row, Section
+from cae.report.report import KeyFigure, Row, Section
 from cae.tasks import rate_distortion
 from cae.tasks.context import EvalContext, class_labels, example_indices, get_examples, measure, rows_by_class
 
@@ -46,7 +46,16 @@ def run(context: EvalContext) -> Section:
             "rate_distortion": rates,
             "reconstruct_latents": latent_rows(context, indices, examples["latent"]),
         },
-        visible_tables={"reconstruct_by_class": "Reconstruction by class", "rate_distortion": rate_distortion.CAPTION},
+        visible_tables={
+            "reconstruct_by_class": "Error of reconstructed test images by class, means",
+            "rate_distortion": rate_distortion.CAPTION,
+        },
+        sources={
+            "reconstruct": "reconstruct_latents",
+            "mse_by_class": "reconstruct_by_class",
+            "rate_distortion": "rate_distortion",
+        },
+        key_figures=[KeyFigure("PSNR of reconstructions", f"{means['psnr']:.2f} dB", f"SSIM {means['ssim']:.3f}")],
     )
 
 

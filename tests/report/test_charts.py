@@ -1,7 +1,11 @@
+import base64
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from cae.report import charts, figures
+from cae.report import charts, figures, interactive
 
 NAMES = ("a$b$c", "cost $5", r"\$", "caf\udce9", "tab\t", "<b>", "_x")
 """Names of folders, and so of classes and of sets of outliers."""
@@ -76,3 +80,60 @@ def test_rate_curves_have_one_panel_per_pair_of_axes():
     figure = charts.rate_curves({("FPR", "TPR"): {"a": curve, "b": curve}, ("recall", "precision"): {"a": curve}})
     assert [(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes] == [("FPR", "TPR"), ("recall", "precision")]
     np.testing.assert_array_equal(figure.axes[0].lines[1].get_xydata(), curve)
+
+
+def test_a_line_chart_has_its_points_for_the_page():
+    lines = {"<b>": [(1, 0.25), (2, np.nan)], "$x$ & y": [(1, 1 / 3)]}
+    (plot,) = charts.line_chart(lines, "epoch", "a < b", log=True).plots
+    assert [(each["name"], each["x"], each["y"]) for each in plot["data"]] == [
+        ("&lt;b&gt;", [1, 2], [0.25, None]), ("$x$ &amp; y", [1], [0.33333]),
+    ]  # fmt: skip
+    assert [each["line"]["color"] for each in plot["data"]] == [*charts.LINE_COLORS[:2]]
+    x_axis, y_axis = plot["layout"]["xaxis"], plot["layout"]["yaxis"]
+    assert (x_axis["dtick"], y_axis["type"], y_axis["title"]["text"]) == (1, "log", "a &lt; b")
+    many = {str(number): [(1, 1)] for number in range(9)}
+    modes = [charts.line_chart(each, "x", "y").plots[0]["layout"]["hovermode"] for each in (lines, many)]
+    assert modes == ["x unified", "closest"]
+
+
+def test_each_point_of_a_map_knows_its_image(random):
+    points, images = random.normal(size=(5, 2)).round(3), np.arange(5, dtype=np.uint8)[:, None, None, None] * 50
+    figure = charts.scatter_plots({"one": points, "<2>": -points}, list("ab<ab"), range(10, 15), images.repeat(4, 1))
+    assert figure.thumbnails["indices"] == [10, 11, 12, 13, 14]
+    for plot, sign in zip(figure.plots, (1, -1)):
+        assert [(each["meta"], each["customdata"]) for each in plot["data"]] == [
+            ("<", [2]), ("a", [0, 3]), ("b", [1, 4]),
+        ]  # fmt: skip
+        for trace in plot["data"]:
+            drawn = np.stack([trace["x"], trace["y"]], axis=1)
+            np.testing.assert_allclose(drawn, sign * points[trace["customdata"]])
+    assert figure.plots[1]["layout"]["title"]["text"] == "&lt;2&gt;"
+
+
+@pytest.mark.parametrize("side, thumbnail", [(8, 8), (32, 32), (96, 32)])
+def test_thumbnails_have_the_places_of_their_images(side, thumbnail):
+    values = np.array([0, 60, 120, 180, 240], np.uint8)
+    images = np.broadcast_to(values[:, None, None, None], (5, side, side, 3))
+    sprite = interactive.make_thumbnails(images)
+    assert (sprite["width"], sprite["height"], sprite["columns"]) == (thumbnail, thumbnail, 3)
+    with Image.open(io.BytesIO(base64.b64decode(sprite["url"].partition(",")[2]))) as file:
+        assert file.size == (3 * thumbnail, 2 * thumbnail)
+        pixels = np.asarray(file.convert("L"), int)
+    for place, value in enumerate(values):
+        row, column = divmod(place, 3)
+        cell = pixels[row * thumbnail :, column * thumbnail :][:thumbnail, :thumbnail]
+        assert abs(cell - value)[2:-2, 2:-2].max() <= 8
+
+
+def test_thumbnails_that_would_be_too_large_are_left_out(monkeypatch, random):
+    monkeypatch.setattr(interactive, "MAX_SPRITE_BYTES", 1000)
+    assert interactive.make_thumbnails(random.random((100, 32, 32, 3))) == {}
+
+
+def test_plotly_knows_the_charts(random):
+    from plotly.graph_objects import Figure
+
+    figure = charts.line_chart({"a": [(2, 1), (64, 2)]}, "x", "y", log=True, log_x=True)
+    latent_map = charts.scatter_plots({"a": random.random((20, 2))}, [str(number) for number in range(20)])
+    for plot in (*figure.plots, *latent_map.plots):
+        Figure(plot)  # Raises for names and values that plotly.js has not.

@@ -1,44 +1,80 @@
+import base64
 import csv
 import dataclasses
+import gzip
 import json
 from html.parser import HTMLParser
 from unittest import mock
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 
 from cae.config import Config
-from cae.report import figures, report, training_curves
+from cae.report import charts, figures, report, training_curves
 from cae.run import Run
 
+HTML = "<b>this & that</b>"
+"""A name of a method or class."""
 
-@pytest.fixture
-def section(random):
+
+@pytest.fixture(scope="module")
+def section():
+    random = np.random.default_rng(0)
     images = random.random((2, 12, 12, 1))
-    rows = [{"method": "<b>this & that</b>", "mse": 0.012345678}, {"method": "other", "mse": 1e-7}]
+    rows = [{"method": HTML, "mse": 0.012345678, "level": "21.30*"}, {"method": "other", "mse": 1e-7, "level": ""}]
+    chart = charts.line_chart({HTML: [(0, 1.0), (1, 2.0)]}, "level", "PSNR (dB)")
+    latent_map = charts.scatter_plots({"t-SNE": random.random((2, 2))}, [HTML, "b"], [7, 9], images)
     return report.Section(
         name="denoise",
         title="Denoising",
         headline="less noise",
         results={"methods": rows},
-        figures={"denoise": ("A caption", figures.example_rows({"a": images, "b": images}, random.random((2, 4))))},
+        figures={
+            "denoise": ("A caption", figures.example_rows({"a": images, "b": images}, random.random((2, 4)))),
+            "levels": ("A chart.", chart),
+            "map": ("A map", latent_map),
+        },
         tables={"denoise": rows, "csv_only": rows},
         visible_tables={"denoise": "All methods"},
+        sources={"levels": "csv_only"},
+        key_figures=[report.KeyFigure("PSNR", "21.00 dB", HTML)],
     )
 
 
 class Page(HTMLParser):
+    """What tests look at of a page: elements in order as (tag, attributes, ids of the elements around), and text."""
+
+    EMPTY = {"meta", "img", "br", "link"}
+
     def __init__(self, text):
         super().__init__()
-        self.order, self.links, self.text, self.title = [], [], "", ""
+        self.elements, self.text, self.scripts, self._open = [], "", {}, []
         self.feed(text)
+        self.close()
+        assert not self._open, "every element is closed"
 
     def handle_starttag(self, tag, attributes):
-        self.order.append(tag)
-        self.links += [value for name, value in attributes if name in ("src", "href")]
+        attributes = dict(attributes)
+        self.elements.append((tag, attributes, [open_attributes.get("id") for _, open_attributes in self._open]))
+        if tag not in self.EMPTY:
+            self._open.append((tag, attributes))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop()[0] == tag
 
     def handle_data(self, data):
-        self.text += data
+        tag, attributes = self._open[-1] if self._open else ("", {})
+        if tag == "script":
+            self.scripts[attributes.get("id")] = data
+        elif tag != "style":
+            self.text += data
+
+    def find(self, *tags, **expected):
+        return [each for tag, each, _ in self.elements if tag in tags and expected.items() <= each.items()]
+
+    def inside(self, name, *tags):
+        return [(tag, each) for tag, each, around in self.elements if name in around and tag in tags]
 
 
 def write_and_parse(tmp_path, *sections, warning=None):
@@ -46,34 +82,107 @@ def write_and_parse(tmp_path, *sections, warning=None):
     return Page(path.read_text())
 
 
+def check_page(page, folder):
+    """Checks what holds for every report: its links, ids, figures and tables."""
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for each in page.find("a", "img", "script", "link", "iframe", "source"):
+        for url in (each.get("src"), each.get("href")):
+            if url is None or url.startswith("data:"):
+                continue
+            assert url[1:] in ids if url.startswith("#") else (folder / unquote(url)).is_file(), url
+    contents = [each["href"][1:] for _, each in page.inside("contents", "a")]
+    assert contents == [each["id"] for each in page.find("header", "details")]
+    names = [each["id"] for each in page.find("figure") if "id" in each]
+    for name in names:
+        assert [tag for tag, _ in page.inside(name, "figcaption")] == ["figcaption"]
+    assert len(page.find("table")) == len([name for name in names if name.startswith("table-")])
+    for name in (name for name in names if name.startswith("table-")):
+        assert [each["href"] for _, each in page.inside(name, "a")] == [f"{name.removeprefix('table-')}.csv"]
+        headers = [each for _, each in page.inside(name, "th")]
+        assert headers and {each["scope"] for each in headers} == {"col", "row"}
+        sortable = [each for each in headers if each["scope"] == "col"]
+        assert {each["aria-sort"] for each in sortable} == {"none"}
+        assert len(page.inside(name, "button")) == len(sortable)
+
+
 def test_an_animation_is_a_file_and_on_the_page(tmp_path, section, random):
     animations = {"path": ("A closed path", random.random((3, 12, 12, 1)))}
     page = write_and_parse(tmp_path, dataclasses.replace(section, animations=animations))
+    check_page(page, tmp_path / "report")
     assert (tmp_path / "report/path.gif").read_bytes().startswith(b"GIF89a")
-    assert sum(link.startswith("data:image/gif;base64,") for link in page.links) == 1
+    assert sum(each["src"].startswith("data:image/gif;base64,") for each in page.find("img")) == 1
     assert "A closed path" in page.text
 
 
-def test_one_file_contains_everything(tmp_path, section):
-    page = write_and_parse(tmp_path, section)
-    assert page.links and all(link.startswith("data:image/png;base64,") for link in page.links)
-    for text in ("a title", "less noise", "Denoising", "A caption", "0.01235", "0.00000", "versions", "x 1"):
+def test_one_file_contains_everything_and_its_links_resolve(tmp_path, section):
+    other = dataclasses.replace(section, name="other/part", figures={}, tables={}, key_figures=[])
+    page = write_and_parse(tmp_path, section, other)
+    check_page(page, tmp_path / "report")
+    assert all(each["src"].startswith("data:image/png;base64,") for each in page.find("img"))
+    assert not any("src" in each for each in page.find("script"))
+    for text in (
+        "a title",
+        "less noise",
+        "Denoising",
+        "A caption.",
+        "A chart. ",
+        "0.01235",
+        "0.00000",
+        "versions",
+        "x 1",
+    ):
         assert text in page.text
-    # Names are escaped.
-    assert "<b>this & that</b>" in page.text
+    assert page.text.count(HTML) == 2 and "<b>" not in page.scripts["plots"]  # Names are escaped.
 
 
-def test_the_first_figure_leads_the_page_and_is_not_repeated(tmp_path, section):
+def test_figures_link_to_the_csv_of_their_numbers(tmp_path, section):
     page = write_and_parse(tmp_path, section)
-    assert page.order.index("img") < page.order.index("h2")
-    assert page.order.count("img") == 1
+    assert [each["href"] for _, each in page.inside("figure-levels", "a")] == ["levels.png", "csv_only.csv"]
+    assert [each["href"] for _, each in page.inside("figure-map", "a")] == ["map.png"]
+
+
+def test_cells_have_the_numbers_that_they_are_sorted_by(tmp_path, section):
+    page = write_and_parse(tmp_path, section)
+    cells = [each.get("data-number") for _, each in page.inside("table-denoise", "td")]
+    assert cells == ["0.012345678", "21.3", "1e-07", None]
+
+
+def test_the_script_has_charts_and_plotly_js_only_where_they_are_needed(tmp_path, section):
+    page = write_and_parse(tmp_path, section)
+    plots = json.loads(page.scripts["plots"])
+    assert plots.keys() == {"levels", "map"} == {each["data-plot"] for each in page.find("div") if "data-plot" in each}
+    assert plots["map"]["thumbnails"]["indices"] == [7, 9]
+    assert b"plotly.js" in gzip.decompress(base64.b64decode(page.scripts["plotly"]))[:100]
+    without = dataclasses.replace(section, figures={"denoise": section.figures["denoise"]})
+    assert write_and_parse(tmp_path, without).scripts.keys() == {None}
+
+
+def test_the_lead_figure_or_else_the_first_one_is_on_top_and_not_repeated(tmp_path, section):
+    without = dataclasses.replace(section, figures={"denoise": section.figures["denoise"]})
+    for lead, sections in ((None, 0), (("Lead", section.figures["denoise"][1]), 1)):
+        page = write_and_parse(tmp_path, dataclasses.replace(without, lead=lead))
+        assert len(page.inside("summary", "img")) == 1
+        assert len(page.inside("section-denoise", "img")) == sections
+    page = write_and_parse(tmp_path, report.Section("text", "Text"))
+    assert not page.find("img") and not page.find("table")
+    check_page(page, tmp_path / "report")
+
+
+def test_the_summary_has_the_first_key_figure_of_each_section_before_second_ones():
+    def make(name, count):
+        return report.Section(name, name, key_figures=[report.KeyFigure(f"{name}{rank}", "1") for rank in range(count)])
+
+    sections = [make("a", 3), make("b", 0), make("c", 1), make("d", 3)]
+    assert [figure.name for figure in report.select_key_figures(sections)] == ["a0", "a1", "c0", "d0", "d1"]
+    assert [figure.name for figure in report.select_key_figures(sections[:1])] == ["a0", "a1", "a2"]
 
 
 def test_a_warning_is_in_the_title_and_on_top(tmp_path, section):
     write_and_parse(tmp_path, section, warning="digits instead of mnist")
     text = (tmp_path / "report" / "index.html").read_text()
     assert "digits instead of mnist" in text.partition("</title>")[0]
-    assert "digits instead of mnist" in text.partition("</h1>")[2].partition("<figure>")[0]
+    assert "digits instead of mnist" in text.partition("</h1>")[2].partition("<figure")[0]
 
 
 def test_results_and_tables_are_files(tmp_path, section):
@@ -83,7 +192,7 @@ def test_results_and_tables_are_files(tmp_path, section):
     with (folder / "csv_only.csv").open() as file:
         assert [float(row["mse"]) for row in csv.DictReader(file)] == [0.012345678, 1e-7]
     assert {path.name for path in folder.iterdir()} == {
-        "index.html", "results.json", "denoise.png", "denoise.csv", "csv_only.csv",
+        "index.html", "results.json", "denoise.png", "levels.png", "map.png", "denoise.csv", "csv_only.csv",
     }  # fmt: skip
 
 
@@ -107,6 +216,15 @@ def test_the_loss_of_a_classifier_has_a_figure_of_its_own():
     assert [*figures] == ["loss", "classification_loss", "psnr"]
     drawn = [[[*line.get_xdata()] for line in figure.axes[0].lines] for _, figure in figures.values()]
     assert drawn == [[[1, 2]] * 2, [[3]] * 2, [[1, 2, 3]] * 2]
+
+
+def test_the_learning_rate_is_drawn_where_it_is_known():
+    names = ("train/loss", "validation/loss", "train/psnr", "validation/psnr")
+    epochs = [{"epoch": epoch, "learning_rate": 0.1 / epoch} | dict.fromkeys(names, 0.1) for epoch in (1, 2)]
+    section = training_curves.training_section(epochs)
+    line = section.figures["learning_rate"][1].axes[0].lines[0]
+    np.testing.assert_allclose(line.get_xydata(), [(1, 0.1), (2, 0.05)])
+    assert section.sources == dict.fromkeys(("loss", "psnr", "learning_rate"), "epochs")
 
 
 @pytest.mark.parametrize("key", ["epoch_seconds", "seconds"])  # Older runs have the second.
