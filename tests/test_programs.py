@@ -53,7 +53,7 @@ def test_an_evaluation_is_in_tensorboard_and_has_an_animation(trained_run):
     assert [*tensorboard.glob("events*")], "hyperparameters"
     with Image.open(report / "interpolate_closed_path.gif") as animation:
         assert animation.n_frames > 20
-    assert "data:image/gif;base64," in (report / "index.html").read_text()
+    assert "data:image/webp;base64," in (report / "index.html").read_text()
 
 
 def test_config_json_holds_config_dataset_and_versions(trained_run):

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cae.io_utils import printable
+from cae.report.embedding import data_url
 from cae.report.projector import make_sprite
 
 Plot = dict[str, Any]
@@ -77,8 +78,13 @@ def line_plot(
         x_axis["dtick"] = 1
     if log:
         y_axis |= {"dtick": "D2", "tickformat": "~g"}
-    hovermode = "x unified" if len(lines) <= _MAX_COMPARED_LINES else "closest"
-    return {"data": traces, "layout": {"xaxis": x_axis, "yaxis": y_axis, "hovermode": hovermode}}
+    # Where values are shown together, those nearest to the pointer, however far it is.
+    hover = (
+        {"hovermode": "closest"}
+        if len(lines) > _MAX_COMPARED_LINES
+        else {"hovermode": "x unified", "hoverdistance": -1}
+    )
+    return {"data": traces, "layout": {"xaxis": x_axis, "yaxis": y_axis} | hover}
 
 
 def scatter_plot(title: str, points: np.ndarray, labels: np.ndarray, styles: Mapping[str, tuple[str, str]]) -> Plot:
@@ -98,7 +104,7 @@ def scatter_plot(title: str, points: np.ndarray, labels: np.ndarray, styles: Map
         traces.append(
             trace | {"hoverinfo": "none", "marker": style, "customdata": places.tolist()} | _coordinates(points[places])
         )
-    axis = {"showticklabels": False, "zeroline": False}
+    axis = {"showticklabels": False, "showgrid": False, "zeroline": False, "mirror": True}
     layout = {"title": {"text": _text(title)}, "xaxis": axis, "yaxis": axis, "hovermode": "closest"}
     return {"data": traces, "layout": layout | {"showlegend": any(styles)}}
 
@@ -120,14 +126,9 @@ def make_thumbnails(images: np.ndarray) -> dict[str, Any]:
         file = io.BytesIO()
         grid.save(file, "WEBP", quality=quality)
         if file.tell() <= MAX_SPRITE_BYTES:
-            url = data_url("image/webp", file.getvalue())
+            url = data_url(file.getvalue())
             return {"url": url, "columns": columns, "width": width, "height": height}
     return {}
-
-
-def data_url(media_type: str, content: bytes) -> str:
-    """Returns the content of a file as a URL."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 @functools.cache

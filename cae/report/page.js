@@ -2,6 +2,7 @@
 document.documentElement.classList.add("js");
 const sections = [...document.querySelectorAll("details")];
 const links = [...document.querySelectorAll("nav a")];
+const tooltip = document.getElementById("tooltip");
 
 // Folding: links open their section, printing opens all.
 const fold = document.getElementById("fold");
@@ -28,7 +29,10 @@ function markCurrent() {
   const bar = document.querySelector("nav");
   if (bar.scrollWidth > bar.clientWidth) bar.scrollTo({ left: current.offsetLeft - 40 });
 }
-addEventListener("scroll", () => requestAnimationFrame(markCurrent), { passive: true });
+addEventListener("scroll", () => {
+  tooltip.hidden = true;
+  requestAnimationFrame(markCurrent);
+}, { passive: true });
 addEventListener("resize", markCurrent);
 markCurrent();
 
@@ -80,22 +84,22 @@ function themed({ data, layout }) {
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(`--${name}`).trim();
   const axis = { gridcolor: color("grid"), linecolor: color("line"), zerolinecolor: color("line"), automargin: true };
-  const isLine = data[0].mode !== "markers";
   return [
     data.map((trace) => trace.line && isDark.matches
       ? { ...trace, line: { ...trace.line, color: darkColors[trace.line.color] ?? trace.line.color } } : trace),
     {
       ...layout, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: color("ink"), family: getComputedStyle(document.body).fontFamily, size: 13 },
-      margin: { l: 10, r: 10, t: layout.title ? 40 : 10, b: 10 },
-      xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis }, dragmode: isTouch ? false : "zoom",
+      margin: { l: 10, r: 10, t: 36, b: 10 }, title: { ...layout.title, x: 0, xref: "paper", font: { size: 15 } },
+      xaxis: { ...axis, ...layout.xaxis, title: { standoff: 8, ...layout.xaxis.title } },
+      yaxis: { ...axis, ...layout.yaxis, title: { standoff: 8, ...layout.yaxis.title } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: color("muted"), activecolor: color("accent") }, dragmode: isTouch ? false : "zoom",
       hoverlabel: { bgcolor: color("paper"), bordercolor: color("line"), font: { color: color("ink") }, namelength: -1 },
-      legend: { orientation: "h", y: isLine ? -0.2 : -0.02, yanchor: "top", itemsizing: "constant" },
+      legend: { orientation: "h", x: 0, xref: "paper", y: 0, yref: "container", yanchor: "bottom", itemsizing: "constant" },
     },
   ];
 }
 
-const tooltip = document.getElementById("tooltip");
 function showTooltip({ points: [point], event }, { indices, url, columns, width, height }) {
   const place = point.customdata, [picture, text] = tooltip.children, scale = Math.max(1, Math.round(96 / width));
   const label = point.data.meta;
@@ -111,13 +115,17 @@ function showTooltip({ points: [point], event }, { indices, url, columns, width,
 async function draw(place, { charts, thumbnails }) {
   await loadLibrary();
   place.classList.toggle("map", "indices" in thumbnails);
-  for (const chart of charts) {
-    const element = place.appendChild(document.createElement("div"));
+  // All are in place before the first is drawn, so that it has its width.
+  const elements = charts.map(() => place.appendChild(document.createElement("div")));
+  for (const [number, chart] of charts.entries()) {
+    const element = elements[number];
     await Plotly.newPlot(element, ...themed(chart), {
-      responsive: true, displaylogo: false, displayModeBar: isTouch ? false : "hover",
+      responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", displayModeBar: isTouch ? false : "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     });
     drawn.push([element, chart]);
+    // plotly.js knows no hover on screens that are touched.
+    if (isTouch) element.addEventListener("click", (tap) => Plotly.Fx.hover(element, tap, "xy"));
     if ("indices" in thumbnails) {
       element.on("plotly_hover", (hover) => showTooltip(hover, thumbnails));
       element.on("plotly_unhover", () => { tooltip.hidden = true; });

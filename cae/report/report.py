@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from cae.io_utils import atomic_write, printable, write_csv
 from cae.report import cells
+from cae.report.embedding import LOSSLESS, data_url, embed_images, to_webp
 from cae.report.figures import gif, png
-from cae.report.interactive import InteractiveFigure, compressed_plotly_js, data_url
+from cae.report.interactive import InteractiveFigure, compressed_plotly_js
 from cae.report.projector import Projection
 
 Row = dict[str, Any]
@@ -86,17 +87,17 @@ def write_report(
       The page, which needs no other file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images, plots = {}, {}
+    files, plots = {}, {}
     for section in sections:
-        files = {f"{name}.png": png(figure) for name, (_, figure) in section.figures.items()}
+        files |= {f"{name}.png": png(figure) for name, (_, figure) in section.figures.items()}
         files |= {f"{name}.gif": gif(frames) for name, (_, frames) in section.animations.items()}
-        for name, content in files.items():
-            write_bytes(folder / name, content)
-            images[name] = data_url(f"image/{name[-3:]}", content)
         for name, rows in section.tables.items():
             if rows:
                 write_csv(folder / f"{name}.csv", rows)
         plots |= _plots(section)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    images = embed_images(files)
     results = {section.name: section.results for section in sections if section.results}
     write_bytes(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     page = _load_template().render(
@@ -137,7 +138,7 @@ def _lead(section: Section, images: Mapping[str, str]) -> tuple[str, str] | None
     """Returns the caption and the URL of the figure that leads the page, where there is one."""
     if section.lead is not None:
         caption, figure = section.lead
-        return caption, data_url("image/png", png(figure))
+        return caption, data_url(to_webp(png(figure), LOSSLESS))
     for name, (caption, _) in itertools.islice(section.figures.items(), 1):
         return caption, images[f"{name}.png"]
     return None

@@ -125,7 +125,7 @@ def _make_key_figures(primary: dict[str, BenchmarkResult]) -> list[KeyFigure]:
         KeyFigure(f"SSIM, {after.noise}", f"{after.mean('ssim'):.3f}", f"noisy input {before.mean('ssim'):.3f}")
     )
     if after.is_correct.size:
-        name, note = "classifier accuracy, denoised", f"noisy input {before.classifier_accuracy:.1%}"
+        name, note = "Classifier accuracy, denoised", f"noisy input {before.classifier_accuracy:.1%}"
         figures.append(KeyFigure(name, f"{after.classifier_accuracy:.1%}", note))
     return figures
 

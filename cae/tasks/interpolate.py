@@ -181,9 +181,7 @@ def _make_headline(
 
 def _make_key_figure(means: Mapping[PathType, Row], pair_type: str) -> KeyFigure:
     latent, blend = (means[pair_type, method]["nn_distance_ratio"] for method in (LATENT, PIXEL_BLEND))
-    return KeyFigure(
-        "distance of interpolations to training images", f"{latent:.3f}", f"test images 1, pixel blend {blend:.3f}"
-    )
+    return KeyFigure("Interpolation distance ratio", f"{latent:.3f}", f"test images 1, pixel blend {blend:.3f}")
 
 
 def draw_paths(run: Run, images: np.ndarray) -> tuple[dict[str, tuple[str, Figure]], np.ndarray]:

@@ -136,7 +136,7 @@ def _make_key_figures(results: Row) -> list[KeyFigure]:
     if "linear_probe_accuracy" not in results:
         return [by_pca]
     note = f"classes from {dim} latent dimensions"
-    return [KeyFigure("linear probe accuracy", f"{results['linear_probe_accuracy']:.1%}", note), by_pca]
+    return [KeyFigure("Linear probe accuracy", f"{results['linear_probe_accuracy']:.1%}", note), by_pca]
 
 
 def per_dimension_rows(context: EvalContext, train: Codes, test: Codes) -> list[Row]:

@@ -193,7 +193,7 @@ def _make_key_figures(results: Row) -> list[KeyFigure]:
         KeyFigure(
             f"AUROC of the worst of {len(results['sets'])} outlier sets", f"{results['sets'][name]['auroc']:.3f}", name
         ),
-        KeyFigure("false positive rate", f"{results['fpr']:.1%}", alpha),
+        KeyFigure("False positive rate", f"{results['fpr']:.1%}", alpha),
     ]
 
 

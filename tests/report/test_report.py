@@ -2,6 +2,7 @@ import base64
 import csv
 import dataclasses
 import gzip
+import io
 import json
 from html.parser import HTMLParser
 from unittest import mock
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cae.config import Config
 from cae.report import charts, figures, report, training_curves
@@ -111,7 +113,9 @@ def test_an_animation_is_a_file_and_on_the_page(tmp_path, section, random):
     page = write_and_parse(tmp_path, dataclasses.replace(section, animations=animations))
     check_page(page, tmp_path / "report")
     assert (tmp_path / "report/path.gif").read_bytes().startswith(b"GIF89a")
-    assert sum(each["src"].startswith("data:image/gif;base64,") for each in page.find("img")) == 1
+    (shown,) = page.inside("figure-path-animation", "img")
+    with Image.open(io.BytesIO(base64.b64decode(shown[1]["src"].partition(",")[2]))) as animation:
+        assert animation.n_frames == 3
     assert "A closed path" in page.text
 
 
@@ -119,7 +123,7 @@ def test_one_file_contains_everything_and_its_links_resolve(tmp_path, section):
     other = dataclasses.replace(section, name="other/part", figures={}, tables={}, key_figures=[])
     page = write_and_parse(tmp_path, section, other)
     check_page(page, tmp_path / "report")
-    assert all(each["src"].startswith("data:image/png;base64,") for each in page.find("img"))
+    assert all(each["src"].startswith("data:image/webp;base64,") for each in page.find("img"))
     assert not any("src" in each for each in page.find("script"))
     for text in (
         "a title",
