@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cli import QUICK, QUICK_EVALUATION, ROOT, call
 from PIL import Image
+from report_page import Page, check_page
 
 import cae
 
@@ -54,6 +55,17 @@ def test_an_evaluation_is_in_tensorboard_and_has_an_animation(trained_run):
     with Image.open(report / "interpolate_closed_path.gif") as animation:
         assert animation.n_frames > 20
     assert "data:image/webp;base64," in (report / "index.html").read_text()
+
+
+def test_the_page_of_a_whole_evaluation_is_complete_and_small(trained_run):
+    folder = trained_run.workdir / "report"
+    page = Page((folder / "index.html").read_text())
+    check_page(page, folder)
+    assert (folder / "index.html").stat().st_size < 6e6
+    assert len(page.inside("summary", "li")) == 5
+    plots = json.loads(page.scripts["plots"])
+    assert {"latents", "loss", "psnr", "learning_rate", "rate_distortion"} <= plots.keys()
+    assert plots["latents"]["thumbnails"]["url"].startswith("data:image/webp")
 
 
 def test_config_json_holds_config_dataset_and_versions(trained_run):

@@ -100,14 +100,15 @@ function themed({ data, layout }) {
   ];
 }
 
-function showTooltip({ points: [point], event }, { indices, url, columns, width, height }) {
+function showTooltip(element, point, { indices, url, columns, width, height }) {
   const place = point.customdata, [picture, text] = tooltip.children, scale = Math.max(1, Math.round(96 / width));
   const label = point.data.meta;
   text.textContent = `${label ? `${label}\n` : ""}test image ${indices[place]}`;
   picture.style.cssText = url ? `width:${width * scale}px;height:${height * scale}px;background:url(${url})
     ${-(place % columns) * width * scale}px ${-Math.floor(place / columns) * height * scale}px / ${columns * width * scale}px` : "display:none";
   tooltip.hidden = false;
-  const { clientX: x, clientY: y } = event.touches?.[0] ?? event, { offsetWidth, offsetHeight } = tooltip;
+  const area = element.querySelector(".nsewdrag").getBoundingClientRect(), { offsetWidth, offsetHeight } = tooltip;
+  const x = area.left + point.xaxis.d2p(point.x), y = area.top + point.yaxis.d2p(point.y);
   tooltip.style.left = `${x + 16 + offsetWidth > innerWidth ? Math.max(0, x - 16 - offsetWidth) : x + 16}px`;
   tooltip.style.top = `${Math.max(0, Math.min(y - offsetHeight / 2, innerHeight - offsetHeight))}px`;
 }
@@ -124,12 +125,15 @@ async function draw(place, { charts, thumbnails }) {
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     });
     drawn.push([element, chart]);
-    // plotly.js knows no hover on screens that are touched.
-    if (isTouch) element.addEventListener("click", (tap) => Plotly.Fx.hover(element, tap, "xy"));
-    if ("indices" in thumbnails) {
-      element.on("plotly_hover", (hover) => showTooltip(hover, thumbnails));
+    const isMap = "indices" in thumbnails;
+    if (isMap) {
+      element.on("plotly_hover", (hover) => showTooltip(element, hover.points[0], thumbnails));
       element.on("plotly_unhover", () => { tooltip.hidden = true; });
     }
+    // On screens that are touched, plotly.js knows taps only, and ends what they show after 100 ms.
+    if (isTouch) element.on("plotly_click", ({ points }) => setTimeout(() => isMap
+      ? showTooltip(element, points[0], thumbnails)
+      : Plotly.Fx.hover(element, points.map(({ curveNumber, pointNumber }) => ({ curveNumber, pointNumber }))), 200));
   }
 }
 isDark.addEventListener("change", () => drawn.forEach(([element, chart]) => Plotly.react(element, ...themed(chart))));

@@ -69,7 +69,7 @@ def run(context: EvalContext) -> Section:
         sources={"denoise_methods": "denoise"}
         | dict.fromkeys(("denoise", "denoise_extremes"), "denoise_primary")
         | dict.fromkeys(level_figures, "denoise"),
-        key_figures=_make_key_figures(primary),
+        key_figures=make_key_figures(primary),
         lead=_draw_lead(context, primary_noise, indices),
         scalars=make_scalars(results),
     )
@@ -113,7 +113,8 @@ def _best_baseline(primary: dict[str, BenchmarkResult]) -> BenchmarkResult | Non
     return max(classical, key=lambda result: result.mean("psnr"), default=None)
 
 
-def _make_key_figures(primary: dict[str, BenchmarkResult]) -> list[KeyFigure]:
+def make_key_figures(primary: dict[str, BenchmarkResult]) -> list[KeyFigure]:
+    """Returns the results of the model on one noise, beside the noisy input and the best baseline, given by method."""
     before, after = primary[NOISY_INPUT], primary[THIS_MODEL]
     figures = [
         KeyFigure(f"PSNR, {after.noise}", f"{after.mean('psnr'):.2f} dB", f"noisy input {before.mean('psnr'):.2f} dB")

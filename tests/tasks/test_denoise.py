@@ -75,6 +75,9 @@ def test_the_headline_has_the_sign_of_the_psnr_gain():
     values = {"noisy input": [10.0] * 3, "this model": [20.0, 22.0, 90.0], "median": [18.0] * 2, "wavelet": [19.0] * 2}
     primary = {method: result(method, np.array(psnr)) for method, psnr in values.items()}
     assert "best classical baseline (wavelet): +2.00 dB" in denoise.make_headline(primary)
+    key_figures = {figure.name: figure for figure in denoise.make_key_figures(primary)}
+    assert key_figures["PSNR, blur:1"][1:] == ("44.00 dB", "noisy input 10.00 dB")
+    assert key_figures["PSNR gain over the best baseline"][1:] == ("+2.00 dB", "wavelet")
 
 
 def test_the_classifier_evaluates_clean_and_noisy_images(rows, context, labels):

@@ -145,14 +145,19 @@ def test_k_means_has_the_requested_number_of_initializations(colors, section):
 def test_without_t_sne_there_is_only_the_embedding_by_pca(section):
     caption, figure = section.figures["latents"]
     assert [axis.get_title() for axis in figure.axes] == ["PCA"] and len(figure.axes[0].collections) == 3
-    assert caption == f"Latent vectors of {COUNT} test images in two dimensions, by PCA"
+    assert caption.startswith(f"Latent vectors of {COUNT} test images in two dimensions, by PCA. ")
+    first, *_ = rows = section.tables["latents_map"]
+    assert len(rows) == COUNT and first.keys() == {"image", "class", "PCA x", "PCA y"}
+    points = {(x, y) for each in figure.axes[0].collections for x, y in each.get_offsets().tolist()}
+    assert {(row["PCA x"], row["PCA y"]) for row in rows} == points
 
 
 def test_embeddings_show_the_requested_number_of_images(colors, monkeypatch):
     monkeypatch.setattr(probing, "TSNE_ITERATIONS", 250)
     test = latents.encode_split(colors, "test")
-    caption, figure = latents.draw_embeddings(dataclasses.replace(colors, tsne_images=9), test)
-    assert caption == "Latent vectors of 9 test images in two dimensions, by PCA and t-SNE"
+    caption, figure, rows = latents.draw_embeddings(dataclasses.replace(colors, tsne_images=9), test)
+    assert caption.startswith("Latent vectors of 9 test images in two dimensions, by PCA and t-SNE. ")
+    assert [row["image"] for row in rows] == figure.thumbnails["indices"] and "t-SNE y" in rows[0]
     assert [axis.get_title() for axis in figure.axes] == ["PCA", "t-SNE"]
     for axis in figure.axes:
         assert sum(len(each.get_offsets()) for each in axis.collections) == 9
