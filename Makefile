@@ -1,6 +1,8 @@
 # Everything that is needed is made in .venv, from the versions and hashes in requirements.lock.
 #
 #   make denoise [EPOCHS=5] [DATA_DIR=/path/to/tfds] [CONFIG=configs/autoencoder.cfg] [WORKDIR=runs/mine]
+#   make results [BUDGET=quick] [ONLY=denoising,lines] [DATA_DIR=...] [PHOTOS=...] [OMNIGLOT=...] [CIFAR10=...]
+#                    measures the figures of the pages again, one after the other, and renders the pages; resumes
 #   make test        all tests but those marked slow
 #   make test-fast   without processes of their own
 #   make test-all
@@ -21,12 +23,18 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	$$python -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-.PHONY: denoise test test-fast test-all coverage lint lock golden
+results_flags = $(if $(BUDGET),--budget=$(BUDGET)) $(if $(ONLY),--only=$(ONLY)) $(if $(DATA_DIR),--data_dir=$(DATA_DIR)) \
+	$(if $(PHOTOS),--photos=$(PHOTOS)) $(if $(OMNIGLOT),--omniglot=$(OMNIGLOT)) $(if $(CIFAR10),--cifar10=$(CIFAR10))
+
+.PHONY: denoise results test test-fast test-all coverage lint lock golden
 .DELETE_ON_ERROR:
 
 denoise: .venv/installed
 	@$(BIN)/python train.py $(train_flags)
 	@$(BIN)/python eval.py --workdir=$(WORKDIR)
+
+results: .venv/installed
+	@$(BIN)/python -m benchmarks.results $(results_flags)
 
 pytest := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 

@@ -188,8 +188,9 @@ FOREIGN_FLAGS = {"requeue", "signal", "help", "helpfull"}
 
 
 def benchmark_names():
-    """The names of the benchmarks that are programs."""
-    return [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py")) if "cli.run(" in path.read_text()]
+    """The names of the benchmarks that are programs: modules, and packages with a `__main__`."""
+    modules = [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py")) if "cli.run(" in path.read_text()]
+    return modules + [path.parent.name for path in sorted((ROOT / "benchmarks").glob("*/__main__.py"))]
 
 
 @functools.cache

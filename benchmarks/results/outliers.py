@@ -1,0 +1,226 @@
+"""The tables of outlier detection: scores, false positive rates, protocols, and anomaly maps."""
+
+from collections.abc import Sequence
+
+from benchmarks.results.definition import Command, Key, Line, Row, Table, train
+from benchmarks.results.denoising import AUTOENCODER, QUICK_AUTOENCODER
+
+NEEDS = ("mnist", "fashion_mnist")
+
+SCORES = ("fisher", "mse", "ssim", "top_pixels", "mahalanobis", "knn", "denoising", "hog")
+
+SETS = {
+    "fashion_mnist": "Fashion-MNIST", "omniglot": "Omniglot", "uniform_noise": "uniform noise", "black": "black",
+    "gray": "gray", "white": "white", "inverted": "inverted digits", "left_right": "mirrored left to right",
+    "up_down": "mirrored upside down", "quarter_turn": "rotated by 90 degrees", "shuffled_blocks": "blocks shuffled",
+    "missing_square": "missing square", "overlaid": "two digits overlaid",
+}  # fmt: skip
+
+OUTLIERS = Table(
+    name="outliers",
+    columns={score: (score, "{:.4f}") for score in SCORES},
+    rows=[
+        Row(
+            name="autoencoder",
+            commands=AUTOENCODER,
+            quick=QUICK_AUTOENCODER,
+            figures={
+                f"{score}/{name}": ("results", "outliers", "scores", score, name) for score in SCORES for name in SETS
+            },
+            full_only=[f"{score}/omniglot" for score in SCORES],
+            needs=NEEDS,
+        )
+    ],
+    lines=[
+        *(Line(label, f"autoencoder/{{column}}/{name}") for name, label in SETS.items()),
+        Line("**worst**", "autoencoder/min:{column}/"),
+    ],
+)
+
+# --- False positive rate ----------------------------------------------------------------------------------------------
+
+ALPHAS = (0.01, 0.05, 0.1)
+GUARANTEE = {
+    "fpr": "false positive rate",
+    "fpr_ci_low": "99% interval of the exact distribution, from",
+    "fpr_ci_high": "to",
+    "empirical_coverage": "of 1,000 random halves of the test split, inside",
+}
+
+CONFORMAL = Table(
+    name="conformal",
+    columns={key: (title, "{:.1%}" if key == "empirical_coverage" else "{:.2%}") for key, title in GUARANTEE.items()},
+    corner="alpha",
+    rows=[
+        Row(
+            name="autoencoder",
+            commands=AUTOENCODER,
+            figures={f"{key}/{alpha}": ("guarantee", {"alpha": alpha}, key) for key in GUARANTEE for alpha in ALPHAS},
+            needs=NEEDS,
+        )
+    ],
+    lines=[Line(str(alpha), f"autoencoder/{{column}}/{alpha}") for alpha in ALPHAS],
+)
+
+# --- One digit left out, one digit normal -----------------------------------------------------------------------------
+
+DIGITS, FEWER_DIGITS = tuple(range(10)), (1, 4, 5, 7, 9)
+CHOSEN_ON = ("3", "9")
+"""Digits left out, on which the recipe was chosen."""
+
+
+def protocol(config: str, classes: Sequence[int], minutes: float) -> Command:
+    """Returns the one-class protocol of a configuration on some digits."""
+    selected = "" if classes == DIGITS else f" --classes={','.join(map(str, classes))}"
+    workdir = f"{{runs}}/{config}-seed{{seed}}"
+    words = f"-m benchmarks.one_class --flagfile=configs/{config}.cfg{selected} --seeds={{seed}} --workdir={workdir}"
+    return Command(words, {"protocol": f"{workdir}/one_class.csv"}, minutes)
+
+
+def by_class(metrics: Sequence[str], scores: Sequence[str], classes: Sequence[int]) -> dict[str, Sequence[Key]]:
+    """Returns the figures `METRIC/SCORE/CLASS`."""
+    return {
+        f"{metric}/{score}/{each}": ("protocol", {"class": each}, f"{metric}/{score}")
+        for metric in metrics
+        for score in scores
+        for each in classes
+    }
+
+
+AREAS = ("auroc", "auprc", "auprc_pooled")
+PREVALENCES = ("prevalence", "prevalence_pooled")
+MEAN = "mean:1,4,5,7,9"
+
+
+def left_out_line(label: str, figure: str, seed: int | None = None, spec: str | None = None) -> Line:
+    """Returns a line of one digit left out, of the row that has the seed."""
+    row = "fewer_digits" if seed else "all_digits"
+    return Line(label, f"{row}/{figure}/{{column}}", spec, seed)
+
+
+LEFT_OUT = Table(
+    name="one_digit_left_out",
+    columns={str(digit): (f"{digit}{'*' * (str(digit) in CHOSEN_ON)}", "{:.3f}") for digit in DIGITS}
+    | {MEAN: ("mean of 1, 4, 5, 7, 9", "{:.3f}")},
+    corner="`deep_cluster`",
+    rows=[
+        Row(
+            name="all_digits",
+            commands=[protocol("deep_cluster", DIGITS, 30)],
+            figures=by_class(AREAS, ("deep_cluster",), DIGITS)
+            | by_class(AREAS, ("hog",), DIGITS)
+            | by_class(("auprc",), ("knn", "mse"), DIGITS)
+            | {f"{name}/{digit}": ("protocol", {"class": digit}, name) for name in PREVALENCES for digit in DIGITS}
+            | {"seconds": ("protocol", {"class": "mean"}, "seconds")},
+        ),
+        Row(
+            name="fewer_digits",
+            commands=[protocol("deep_cluster", FEWER_DIGITS, 15)],
+            figures=by_class(AREAS, ("deep_cluster",), FEWER_DIGITS),
+            seeds=(1, 2),
+        ),
+    ],
+    lines=[
+        *(
+            left_out_line(f"{title}, seed {seed}", f"{metric}/deep_cluster", seed)
+            for metric, title in {
+                "auroc": "AUROC", "auprc": "AUPRC, official prevalence", "auprc_pooled": "AUPRC, pooled prevalence"
+            }.items()
+            for seed in (0, 1, 2)
+        ),
+        left_out_line("official prevalence", "prevalence", spec="{:.1%}"),
+        left_out_line("pooled prevalence", "prevalence_pooled", spec="{:.1%}"),
+        *(
+            left_out_line(f"`{score}`, AUPRC, official, seed 0", f"auprc/{score}") for score in ("hog", "knn", "mse")
+        ),
+        left_out_line("`hog`, AUPRC, pooled, seed 0", "auprc_pooled/hog"),
+        left_out_line("`hog`, AUROC, seed 0", "auroc/hog"),
+    ],
+)  # fmt: skip
+
+NORMAL = Table(
+    name="one_digit_normal",
+    columns={str(digit): (str(digit), "{:.4f}") for digit in (*DIGITS, "mean")},
+    corner="AUROC",
+    rows=[
+        Row(
+            name="one_class",
+            commands=[protocol("one_class", DIGITS, 13)],
+            figures=by_class(("auroc",), ("fisher", "hog", "mse"), (*DIGITS, "mean")),
+        )
+    ],
+    lines=[
+        *(Line(f"`{score}`", f"one_class/auroc/{score}/{{column}}") for score in ("fisher", "hog", "mse")),
+        *(
+            Line(f"{label}, published", f"{name}/auroc/{{column}}")
+            for name, label in {
+                "convolutional_autoencoder": "a convolutional autoencoder", "ocgan": "OCGAN", "arnet": "ARNet"
+            }.items()
+        ),
+    ],
+)  # fmt: skip
+
+LEFT_OUT_PUBLISHED = Table(
+    name="one_digit_left_out_published",
+    columns={str(digit): (str(digit), "{:.3g}") for digit in FEWER_DIGITS} | {MEAN: ("mean", "{:.3g}")},
+    corner="AUPRC",
+    rows=[],
+    lines=[
+        Line("VAE with 32 latent dimensions", "vae/auprc/{column}"),
+        Line("the same, AUROC", "vae/auroc/{column}"),
+        Line("MEG", "meg/auprc/{column}"),
+        Line("latent energy-based model", "latent_ebm/auprc/{column}"),
+        Line("a hierarchical VAE", "hierarchical_vae/auprc/{column}"),
+        Line("the best known to us", "best_known/auprc/{column}"),
+    ],
+)
+"""Figures of publications alone, to stand below a text."""
+
+# --- Anomaly maps -----------------------------------------------------------------------------------------------------
+
+MAPS = {"squared error": "squared error", "smoothed": "the same, smoothed", "anomaly map": "anomaly map"}
+PATCHES = {"other image": "digit", "uniform noise": "noise"}
+REGION_METRICS = {"auroc": "AUROC", "iou": "IoU", "best_iou": "best IoU", "fpr": "FPR"}
+LOCALIZED = {"autoencoder": "`autoencoder.cfg --epochs=5`", "denoise_2": "`denoise.cfg --epochs=2`"}
+TRAININGS = {
+    "autoencoder": AUTOENCODER[0],
+    "denoise_2": train("denoise_2", "--flagfile=configs/denoise.cfg --epochs=2", 1),
+}
+
+
+def localization(run: str) -> Row:
+    """Returns the measurement of a run's anomaly maps."""
+    workdir = f"{{runs}}/{run}-seed{{seed}}"
+    command = Command(
+        f"-m benchmarks.anomaly_localization --workdir={workdir}", {"maps": f"{workdir}/anomaly_localization.json"}, 2
+    )
+    return Row(
+        name=run,
+        commands=[TRAININGS[run], command],
+        figures={
+            f"{split}/{name}/{patch}/{metric}": ("maps", {"split": split, "patch": patch, "map": name}, metric)
+            for split in ("test", "validation")
+            for name in MAPS
+            for patch in PATCHES
+            for metric in REGION_METRICS
+        },
+    )
+
+
+LOCALIZATION = Table(
+    name="anomaly_localization",
+    columns={
+        f"{patch}/{metric}": (f"{REGION_METRICS[metric]}, {title}", "{:.4f}")
+        for patch, title in PATCHES.items()
+        for metric in ("auroc", "iou", "best_iou")
+    }
+    | {"other image/fpr": ("FPR", "{:.4f}")},
+    corner="run, map",
+    rows=[localization(run) for run in LOCALIZED],
+    lines=[
+        Line(f"{label}, {map_label}{split_label}", f"{run}/{split}/{name}/{{column}}")
+        for split, split_label in {"test": "", "validation": "; validation images"}.items()
+        for run, label in LOCALIZED.items()
+        for name, map_label in MAPS.items()
+    ],
+)

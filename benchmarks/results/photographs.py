@@ -1,0 +1,73 @@
+"""The table of photographs: BSD68, denoised by models, by classical baselines and as published."""
+
+from collections.abc import Sequence
+
+from benchmarks.results.definition import Row, Table, evaluate, train
+from benchmarks.results.denoising import UNTIMED
+from cae.tasks import FULL_RESOLUTION_NOISES
+
+LEVELS = tuple(noise.removeprefix("awgn:") for noise in FULL_RESOLUTION_NOISES if noise.startswith("awgn"))
+
+
+def photographs(
+    name: str, label: str, flags: str, minutes: float, *, method: str, ensemble: bool, levels: Sequence[str]
+) -> Row:
+    """Returns the row of a method that denoises BSD68.
+
+    Args:
+      name: Of the row.
+      label: Of the row.
+      flags: The configuration.
+      minutes: Of the training.
+      method: Its name in the evaluation.
+      ensemble: Whether the model's outputs for flips and turns are averaged.
+      levels: The levels of noise.
+    """
+    run = flags.partition(".cfg")[0].rpartition("/")[2]
+    options = "--tasks=denoise --test_dataset=folder:{photos}/bsd68" + " --self_ensemble" * ensemble
+    return Row(
+        name=name,
+        label=label,
+        commands=[train(run, f"{flags} --dataset=folder:{{photos}}/train400", minutes), evaluate(run, options, 12)],
+        figures={
+            level: ("results", "denoise", "methods", {"method": method, "noise": "awgn", "level": level}, "psnr")
+            for level in levels
+        },
+        needs=(),
+        cells={} if method == MODEL and not ensemble else UNTIMED,
+    )
+
+
+BLIND, SINGLE = "--flagfile=configs/photos_blind.cfg", "--flagfile=configs/photos.cfg"
+MODEL = "this model"
+
+PUBLISHED = {
+    "bm3d": "BM3D", "wnnm": "WNNM", "tnrd": "TNRD", "dncnn": "DnCNN, one model for each level",
+    "dncnn_b": "DnCNN-B, one model for 0 to 55", "drunet": "DRUNet",
+}  # fmt: skip
+
+PHOTOGRAPHS = Table(
+    name="photographs",
+    columns={"minutes": ("minutes of training", ""), "load": ("load", "")}
+    | {level: (level, "{:.2f}") for level in LEVELS},
+    rows=[
+        *(
+            photographs(method.replace(" ", "_"), method, BLIND, 76, method=method, ensemble=False, levels=LEVELS)
+            for method in ("noisy input", "total variation", "non-local means")
+        ),
+        photographs("photos", "`photos.cfg`, for 25", SINGLE, 15, method=MODEL, ensemble=False, levels=("25",)),
+        photographs(
+            "photos_self_ensemble", "the same with `--self_ensemble`", SINGLE, 15, method=MODEL, ensemble=True,
+            levels=("25",),
+        ),
+        photographs(
+            "photos_blind", "`photos_blind.cfg`, one model for 5 to 50", BLIND, 76, method=MODEL, ensemble=False,
+            levels=LEVELS,
+        ),
+        photographs(
+            "photos_blind_self_ensemble", "the same with `--self_ensemble`", BLIND, 76, method=MODEL, ensemble=True,
+            levels=LEVELS,
+        ),
+        *(Row(name, f"{label}, published", needs=()) for name, label in PUBLISHED.items()),
+    ],
+)  # fmt: skip

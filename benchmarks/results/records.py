@@ -1,0 +1,99 @@
+"""The JSON files of tables: for each row its measurements, with commands, commits, load, versions and figures.
+
+`{"ROW": [{"seed", "commands": [{"command", "commit", "date", "minutes", "load", "remark"}], "versions", "processor",
+"cores", "figures"}]}`; what was not recorded is null. `load` is the load average over a minute at the start and the end
+of a command.
+"""
+
+import datetime
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cae.io_utils import atomic_write
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = ROOT / "benchmarks/tables"
+
+PACKAGES = ("tensorflow", "keras", "numpy")
+
+CODE = ("train.py", "eval.py", "cae", "configs", "benchmarks", ":!benchmarks/results", ":!benchmarks/tables")
+"""What figures depend on, as Git's pathspecs; comments do not count."""
+
+DIRTY = "-dirty"
+"""Behind the commit of code that was changed since."""
+
+Record = dict[str, Any]
+
+
+def load_table(name: str, folder: Path = TABLES) -> dict[str, list[Record]]:
+    """Returns the measurements of a table by row; none where the file does not exist."""
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def save_record(name: str, row: str, record: Record, folder: Path) -> None:
+    """Adds a measurement to a table's file, in place of an earlier one with the same seed."""
+    content = load_table(name, folder)
+    others = [other for other in content.get(row, []) if other["seed"] != record["seed"]]
+    content[row] = sorted([*others, record], key=lambda each: each["seed"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / f"{name}.json") as file:
+        file.write(format_table(content))
+
+
+def format_table(content: Mapping[str, Sequence[Record]]) -> str:
+    """Returns the content of a table's file: a figure a line, everything else of a measurement in short lines."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    # Lists and dicts that contain no others stand in one line, but for the figures.
+    flat = re.compile(r'(?<!"figures": )([\[{])\n\s+([^\[\]{}]*?)\n\s+([\]}])')
+    return flat.sub(lambda match: match[1] + re.sub(r"\n\s+", " ", match[2]) + match[3], text) + "\n"
+
+
+def machine() -> dict[str, Any]:
+    """Returns versions of Python and of packages, the processor and the number of its cores that may be used."""
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"versions": versions, "processor": _processor(), "cores": len(os.sched_getaffinity(0))}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return found[1] if found else platform.processor()
+
+
+def load_average() -> float:
+    """Returns the number of processes that were ready to run, mean over a minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def today() -> str:
+    """Returns the date, in ISO format."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def current_commit() -> str | None:
+    """Returns the commit of the code that runs, with `DIRTY` where it was changed since; None without Git."""
+    commit = _git("rev-parse", "--short=7", "HEAD")
+    return commit and (commit if is_current(commit) else commit + DIRTY)
+
+
+@functools.cache
+def is_current(commit: str | None) -> bool:
+    """Returns whether the code is that of a commit, but for comments."""
+    return bool(commit) and _git("diff", "--quiet", "--ignore-matching-lines=^ *#", commit, "--", *CODE) is not None
+
+
+def _git(*words: str) -> str | None:
+    """Returns what a command of Git prints; None where it fails."""
+    try:
+        return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,256 @@
+"""Figures are measured one after the other and resumed, and every page that has some is made from their files."""
+
+import dataclasses
+import functools
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+from cli import ROOT, call
+from documentation import check_command
+
+from benchmarks.results import __main__ as program
+from benchmarks.results import definition, figures, measure, records, render, runner
+from benchmarks.results.definition import Command, Row, Table
+from benchmarks.results.registry import TABLES
+from cae.cli import EXIT_PARTIAL
+from cae.errors import UserError
+
+TEMPLATES = ROOT / "benchmarks/results/templates"
+
+# --- Measuring --------------------------------------------------------------------------------------------------------
+
+
+def shell(name, script, minutes=1.0):
+    """A command of a shell that also notes its name in a log, and whose figures are in `{runs}/NAME.json`."""
+    return Command(
+        shlex.quote(f"echo {name}{{seed}} >> {{runs}}/log; {script}"), {"out": f"{{runs}}/{name}.json"}, minutes
+    )
+
+
+def writes(name):
+    return shell(name, f'echo \'{{"a": [{{"k": "x", "v": 1}}, {{"k": "y", "v": 2}}]}}\' > {{runs}}/{name}.json')
+
+
+FIGURES = {"y": ("out", "a", {"k": "y"}, "v")}
+
+FAKE = Table(
+    "fake",
+    columns={"y": ("y", "{:.1f}")},
+    rows=[
+        Row("good", "", [writes("shared"), writes("good")], FIGURES, needs=(), seeds=(0, 1), quick=[writes("quick")]),
+        Row("bad", "", [shell("bad", "echo starting; echo no space left >&2; exit 3")], FIGURES, needs=()),
+        Row("incomplete", "", [writes("incomplete")], {"z": ("out", "a", {"k": "z"}, "v")}, needs=()),
+        Row("lacking", "", [shell("lacking", "ls {photos}")], FIGURES, needs=()),
+        Row("unavailable", "", [shell("unavailable", "true")], FIGURES, needs=("mnist",)),
+        Row("last", "", [writes("shared"), writes("last")], FIGURES, needs=()),
+    ],
+)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A workspace whose commands are scripts of a shell, at the commit `now`."""
+    monkeypatch.setattr(records, "current_commit", lambda: "now")
+    monkeypatch.setattr(records, "is_current", lambda commit: commit == "now")
+    (tmp_path / "now").mkdir()
+    return runner.Workspace(tmp_path / "now", {}, str(tmp_path / "no_data"), python=("sh", "-c"))
+
+
+def run(workspace, only=()):
+    """Measures what is not done; returns how many steps failed, and the commands that ran."""
+    log, output = workspace.runs / "log", workspace.runs / "tables"
+    log.unlink(missing_ok=True)
+    steps = measure.skip(measure.select([FAKE], only, False), workspace, output)
+    num_failed = measure.run(steps, workspace, output)
+    return num_failed, log.read_text().split() if log.exists() else []
+
+
+def test_failed_and_skipped_steps_have_a_line_and_the_others_are_measured(workspace, capsys):
+    assert run(workspace) == (2, ["shared0", "good0", "shared1", "good1", "bad0", "incomplete0", "last0"])
+    lines = capsys.readouterr().out.splitlines()
+    for line in (
+        r"fake/bad, seed 0: failed, exit code 3: no space left \(log: .*\.log\)",
+        "fake/incomplete, seed 0: failed, no figure at out/a/z/v",
+        "fake/lacking, seed 0: skipped, it needs --photos=FOLDER",
+        "fake/unavailable, seed 0: skipped, there is no mnist in .*no_data; --data_dir=FOLDER names another folder",
+        "fake/last, seed 0: 0 s",
+    ):
+        assert sum(re.fullmatch(line, each) is not None for each in lines) == 1, (line, lines)
+    table = records.load_table("fake", workspace.runs / "tables")
+    assert [(row, each["seed"], each["figures"]) for row in table for each in table[row]] == [
+        ("good", 0, {"y": 2}), ("good", 1, {"y": 2}), ("last", 0, {"y": 2}),
+    ]  # fmt: skip
+    record = table["last"][0]
+    assert {"seed", "commands", "versions", "processor", "cores", "figures"} == record.keys() and record["cores"] >= 1
+    assert [{*each} for each in record["commands"]] == [{"command", "commit", "date", "minutes", "load"}] * 2
+    assert str(workspace.runs) not in json.dumps(table)
+
+
+def test_what_is_measured_at_this_commit_is_not_measured_again(workspace, monkeypatch):
+    run(workspace)
+    assert run(workspace) == (2, ["bad0"])  # What the incomplete row has written is there.
+    shutil.rmtree(workspace.runs / "tables")
+    assert run(workspace, ["fake/good"]) == (0, [])
+    monkeypatch.setattr(records, "is_current", lambda commit: commit == "next")
+    monkeypatch.setattr(records, "current_commit", lambda: "next")
+    assert run(dataclasses.replace(workspace, any_commit=True), ["fake/good"]) == (0, [])
+    assert run(workspace, ["fake/good"]) == (0, ["shared0", "good0", "shared1", "good1"])
+    with pytest.raises(UserError, match="--only=fake/none selects nothing"):
+        run(workspace, ["fake/none"])
+
+
+def test_an_interrupted_command_ends_and_its_minutes_count_when_it_is_resumed(workspace, monkeypatch):
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.05)
+    command = shell("slow", "test -e {runs}/slow.json || exec sleep 60; echo ended >> {runs}/log")
+
+    def interrupt(seconds):
+        (workspace.runs / "slow.json").write_text('{"v": 1}')
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.Journal(workspace).run(command, 0, interrupt)
+    (path,) = (workspace.runs / "done").glob("*.json")
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps(entry | {"minutes": 3.0}))
+    resumed, outputs = runner.Journal(workspace).run(command, 0, lambda seconds: None)
+    assert "outputs" not in entry and outputs == {"out": {"v": 1}}
+    assert 3 < resumed["minutes"] < 3.5 and (workspace.runs / "log").read_text().split()[-1] == "ended"
+
+
+def test_two_processes_never_measure_at_once(tmp_path):
+    with (
+        runner.lock(tmp_path / "lock"),
+        pytest.raises(UserError, match="another process is measuring"),
+        runner.lock(tmp_path / "lock"),
+    ):
+        pass
+    with runner.lock(tmp_path / "lock"):
+        pass
+
+
+def test_program_measures_a_budget_and_its_exit_code_tells_of_failures(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "TABLES", {"fake": FAKE})
+    monkeypatch.setattr(runner, "Workspace", functools.partial(runner.Workspace, python=("sh", "-c")))
+    monkeypatch.setattr(runner, "lock", functools.partial(runner.lock, tmp_path / "lock"))
+    (tmp_path / "runs_quick/now").mkdir(parents=True)
+    flags = (f"--runs_dir={tmp_path / 'runs'}", f"--output={tmp_path / 'tables'}")
+    (tmp_path / "runs/now").mkdir(parents=True)
+    assert call("benchmarks.results", *flags, "--only=fake/good,fake/last", folder=tmp_path)[0] == 0
+    assert call("benchmarks.results", *flags, folder=tmp_path)[0] == EXIT_PARTIAL
+    code, out, _ = call("benchmarks.results", flags[0], "--budget=quick", folder=tmp_path)
+    assert code == 0 and [*records.load_table("fake", tmp_path / "runs_quick/now/tables")] == ["good"]
+    assert "| fake/good | y | 2 |  |  |" in (tmp_path / "runs_quick/now/comparison.md").read_text()
+    code, out, _ = call("benchmarks.results", *flags, "--list", folder=tmp_path)
+    assert code == 0 and "fake/bad, seed 0: 1.0 min" in out and "fake/good" not in out
+    monkeypatch.setattr(records, "TABLES", tmp_path / "tables")
+    monkeypatch.setattr(records, "current_commit", lambda: "now-dirty")
+    code, _, err = call("benchmarks.results", flags[0], "--list", folder=tmp_path)
+    assert code == 2 and err.count("\n") == 1 and "the code differs from its commit" in err
+
+
+def test_runs_of_other_code_are_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "current_commit", lambda: "now")
+    monkeypatch.setattr(records, "is_current", lambda commit: commit in ("now", "same"))
+    (tmp_path / "old").mkdir()
+    assert runner.choose_runs(tmp_path, False).name == "now"
+    assert runner.choose_runs(tmp_path, True).name == "old"
+    (tmp_path / "same").mkdir()
+    assert runner.choose_runs(tmp_path, False).name == "same"
+
+
+# --- Definitions ------------------------------------------------------------------------------------------------------
+
+
+def all_steps():
+    return [step for is_quick in (False, True) for step in measure.select(TABLES.values(), [], is_quick)]
+
+
+def test_programs_accept_the_commands_of_all_rows():
+    workspace = runner.Workspace(ROOT / "runs", {})
+    commands = {workspace.display(command, step.seed) for step in all_steps() for command in step.commands}
+    for command in sorted(commands):
+        check_command(shlex.split(command))
+    assert not [command for command in commands if definition.PLACEHOLDER.search(command)]
+
+
+def test_quick_budget_takes_fifteen_minutes_at_most():
+    quick = measure.plan(measure.select(TABLES.values(), [], True))
+    assert 5 < sum(minutes for _, minutes in quick) <= 15
+
+
+def test_files_have_only_rows_that_are_defined_and_commits_that_exist():
+    known = {path.stem for path in records.TABLES.glob("*.json")} - {figures.PUBLISHED}
+    assert known <= TABLES.keys()
+    for name in known:
+        table = records.load_table(name)
+        assert table.keys() <= {row.name for row in TABLES[name].rows}, name
+        for record in (record for found in table.values() for record in found):
+            assert all(command["commit"] and records.DIRTY not in command["commit"] for command in record["commands"])
+        assert (records.TABLES / f"{name}.json").read_text() == records.format_table(table)
+
+
+# --- Pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_pages_are_those_that_the_files_make():
+    pages = render.render_pages(figures.Figures())
+    assert len(pages) == 2 + len([*(ROOT / "configs").glob("*.cfg")])
+    assert [str(path) for path, text in pages.items() if path.read_text() != text] == []
+
+
+def test_a_figure_that_was_changed_by_hand_is_restored(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    typed = {"README.md": "20.91 dB", "docs/results.md": "0.9312", "configs/denoise.cfg": "0.0090"}
+    for name, figure in typed.items():
+        text = (ROOT / name).read_text()
+        assert figure in text
+        (tmp_path / name).write_text(text.replace(figure, "7.77777"))
+    assert {str(path.relative_to(tmp_path)) for path in render.write_pages()} == {*typed}
+    assert all((tmp_path / name).read_text() == (ROOT / name).read_text() for name in typed)
+
+
+MEASURED = {
+    "readme.md.j2": r"\d\.\d|\d ?%|\d (?:dB|min|s)\b",
+    "configs.j2": r"\d\.\d|\d ?%|\d (?:dB|min|s)\b",
+    "results.md.j2": r"\d\.\d\d|\d (?:dB|min|s)\b",
+    "macros.j2": r"\d",
+}
+"""What looks like a measured figure, beside levels of noise; docs/results.md has percentages of protocols."""
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_templates_have_no_figures(name):
+    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|`[^`]*`|(?:\w:|at )0\.\d", "", (TEMPLATES / name).read_text())
+    assert re.findall(rf".*(?:{MEASURED[name]}).*", text) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "spec", "text"),
+    [
+        ([], "{:.1f} dB", ""),
+        ([20.374], "{:.2f} dB", "20.37 dB"),
+        ([20.25, 20.5, 21.0], "{:.2f} dB", "20.58 dB (20.25 to 21.00)"),
+        ([0.5, 0.75], "{:.1%}", "62.5% (50.0% to 75.0%)"),
+        (["0.10"], "{:.3f}", "0.10"),
+    ],
+)
+def test_figures_are_formatted_with_their_range(values, spec, text):
+    assert figures.format_values(values, spec) == text
+
+
+def test_aggregates_and_columns_of_a_training(tmp_path):
+    command = {"command": "a", "commit": "1", "date": None, "minutes": 12.4, "load": [0.04, 2.06]}
+    for seed, value in ((0, 0.5), (1, 0.25)):
+        record = {"seed": seed, "commands": [command], "figures": {"b/1": value, "b/2": 1.0, "c": 3}}
+        records.save_record("t", "row", record, tmp_path)
+    found = figures.Figures(tmp_path)
+    assert found.values("t/row/mean:1,2") == [] and found.values("t/row/b/mean:1,2") == [0.75, 0.625]
+    assert found.values("t/row/min:b/", seed=1) == [0.25]
+    assert found.text("t/row/minutes", "") == "12" and found.text("t/row/load", "") == "0.0 to 2.1"
+    assert [figures.format_minutes([each]) for each in (44, 9.94, 2.74, 3)] == ["44", "9.9", "2.7", "3"]
+    assert render.expand("a/{b,c}/{1,2}") == ["a/b/1", "a/b/2", "a/c/1", "a/c/2"]
