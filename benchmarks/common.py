@@ -1,24 +1,32 @@
 """What several benchmarks share and what needs no TensorFlow: tables, rounds, processes, and the time of a start."""
 
+import json
 import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from absl import flags
+
 from cae.config import Config
 from cae.errors import UserError, unknown_choice_error
+from cae.io_utils import atomic_write
 
 TRAIN_COMMAND = (sys.executable, str(Path(__file__).resolve().parents[1] / "train.py"))
 
 
 class Table:
-    """Prints rows under a header line, each as soon as its values are known."""
+    """Prints rows under a header line, each as soon as its values are known.
+
+    Attributes:
+      rows: The rows that were printed, values by column.
+    """
 
     def __init__(self, formats: Mapping[str, str]):
         """Prints the header.
@@ -26,12 +34,27 @@ class Table:
         Args:
           formats: Format specifications by column; each begins with an alignment and a width, as in ">10,.1f".
         """
-        self._formats = tuple(formats.values())
-        self.add(*formats)
+        self._formats, self.rows = formats, []
+        self._print(formats)
 
     def add(self, *values: Any) -> None:
         """Prints a row: numbers in their column's format, strings as they are, None as blanks."""
-        print("".join(map(_format_cell, values, self._formats)).rstrip(), flush=True)
+        self.rows.append(dict(zip(self._formats, values)))
+        self._print(values)
+
+    def write(self) -> None:
+        """Writes the rows at full precision to the file that --json names, if any."""
+        if flags.FLAGS.json:
+            with atomic_write(Path(flags.FLAGS.json)) as file:
+                file.write(json.dumps(self.rows, indent=2) + "\n")
+
+    def _print(self, values: Iterable[Any]) -> None:
+        print("".join(map(_format_cell, values, self._formats.values())).rstrip(), flush=True)
+
+
+def define_json_flag() -> None:
+    """Defines the flag of programs whose table can be written to a file."""
+    flags.DEFINE_string("json", None, "A JSON file for the rows of the table, at full precision.")
 
 
 def _format_cell(value: Any, spec: str) -> str:

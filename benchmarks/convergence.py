@@ -29,7 +29,7 @@ import tensorflow as tf
 from absl import flags
 
 from benchmarks.baseline_models import build_baseline, build_keras_example
-from benchmarks.common import Table, check_names, measure_seconds
+from benchmarks.common import Table, check_names, define_json_flag, measure_seconds
 from benchmarks.stepper import Stepper, make_evaluator
 from cae import cli, models, runtime
 from cae.config import Config, config_from_flags, define_config_flags
@@ -75,6 +75,7 @@ class Progress:
 def define_flags() -> None:
     """Defines the flags of a run and those of this program."""
     define_config_flags()
+    define_json_flag()
     flags.DEFINE_list("recipes", ["baseline", "conv"], f"What is trained: {', '.join(RECIPES)}.")
     flags.DEFINE_integer("baseline_epochs", 4, "Epochs of the baselines and of keras_example.", lower_bound=1)
     flags.DEFINE_integer("evaluations_per_epoch", 1, "Evaluations per epoch; keras_example has one.", lower_bound=1)
@@ -145,6 +146,7 @@ def run_in_turns(
             else:
                 del running[name]
                 evaluate_and_print(f"{name}, test", curves[name][-1], "test")
+    table.write()
     return curves
 
 

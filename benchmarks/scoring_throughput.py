@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from benchmarks.common import Table, measure_seconds, run_rounds
+from benchmarks.common import Table, define_json_flag, measure_seconds, run_rounds
 from cae import cli
 from cae.config import define_config_flags
 from cae.outliers import forward
@@ -32,6 +32,7 @@ FORWARD_PASS = "forward pass"
 def define_flags() -> None:
     """Defines the flags of a run and those of this program."""
     define_config_flags()
+    define_json_flag()
     flags.DEFINE_integer("images", 8192, "Test images in a round.", lower_bound=1)
 
 
@@ -54,6 +55,7 @@ def main() -> None:
     table = Table({"": "<16", "images/s": ">10,.0f", "to the forward pass": ">22.2f"})
     for name, each in rates.items():
         table.add(name, max(each), max(each) / max(rates[FORWARD_PASS]))
+    table.write()
 
 
 if __name__ == "__main__":

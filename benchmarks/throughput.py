@@ -12,7 +12,15 @@ import contextlib
 from absl import flags
 
 from benchmarks import cases
-from benchmarks.common import ProcessFunction, Table, check_names, config_flags, run_rounds, time_first_step
+from benchmarks.common import (
+    ProcessFunction,
+    Table,
+    check_names,
+    config_flags,
+    define_json_flag,
+    run_rounds,
+    time_first_step,
+)
 from cae import cli, runtime
 from cae.config import config_from_flags, define_config_flags
 
@@ -22,6 +30,7 @@ NUM_ROUNDS = 3
 def define_flags() -> None:
     """Defines the flags of a run and those of this program."""
     define_config_flags()
+    define_json_flag()
     flags.DEFINE_list("cases", [], f"What is measured, by default all: {', '.join(cases.CASES)}.")
 
 
@@ -42,17 +51,20 @@ def main() -> None:
     runtime.import_tensorflow()
     from benchmarks import flops  # Not earlier: the processes of all cases import this module.
 
-    print_table(rates, config.batch_size, flops.count_per_image(config))
+    print_table(rates, config.batch_size, flops.count_per_image(config)).write()
     print(f"start to first step: {time_first_step(*config_flags(config)):.1f} s")
 
 
-def print_table(rates: dict[str, list[float]], batch_size: int, flops_per_image: dict[str, int]) -> None:
+def print_table(rates: dict[str, list[float]], batch_size: int, flops_per_image: dict[str, int]) -> Table:
     """Prints each case's fastest and slowest round, its ratio to the training step, and its fraction of the peak.
 
     Args:
       rates: The amount per second of each round, by case.
       batch_size: Images in a step.
       flops_per_image: The FLOPs of an image, by unit. The peak is the fastest float32 GEMM of either library.
+
+    Returns:
+      The table.
     """
     peak = max([rate for name in ("gemm", "gemm_numpy") for rate in rates.get(name, [])], default=None)
     train_rate = max(rates["train"]) if "train" in rates else None
@@ -70,6 +82,7 @@ def print_table(rates: dict[str, list[float]], batch_size: int, flops_per_image:
         image_flops = flops_per_image.get(case.unit)
         fraction = batch_size * max(each) * image_flops / peak if peak and image_flops else None
         table.add(case.title, scale * max(each), scale * min(each), ratio, fraction, unit)
+    return table
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def test_table_aligns_numbers_strings_and_blanks(capsys):
         "conv       1,234.6     50%",
         "unet           n/a",
     ]
+    assert table.rows[0] == {"name": "conv", "images/s": 1234.56, "ratio": 0.5}
 
 
 def test_rounds_alternate_and_the_first_is_not_counted(capsys):

@@ -1,5 +1,6 @@
 """The convergence benchmark and the soak test, and the stepper that both train with."""
 
+import json
 import time
 
 import pytest
@@ -41,7 +42,7 @@ def test_first_step_counts_as_long_as_the_mean_of_the_others(monkeypatch):
 
 
 def test_recipes_are_trained_in_turn_and_evaluated_on_the_test_split_at_the_end(tmp_path):
-    words = ("--recipes=baseline,conv", "--epochs=1", "--baseline_epochs=2", "--figure=figure.png")
+    words = ("--recipes=baseline,conv", "--epochs=1", "--baseline_epochs=2", "--figure=figure.png", "--json=rows.json")
     code, out, err = call("benchmarks.convergence", *QUICK, *words, folder=tmp_path)
     assert code == 0 and err == "", err
     rows = [line.split() for line in out.splitlines()[2:]]
@@ -50,6 +51,8 @@ def test_recipes_are_trained_in_turn_and_evaluated_on_the_test_split_at_the_end(
     # Two epochs of 1,285 images are 11 batches of 256, the half of which is 5.
     assert [row[3] for row in rows if row[0] == "baseline"] == ["5", "11"]
     assert (tmp_path / "figure.png").stat().st_size > 1000
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert [f"{row['steps']}" for row in written] == [row[-7] for row in rows] and written[0]["mse"] > 0
 
 
 def test_models_are_trained_for_the_same_time(tmp_path):

@@ -176,6 +176,26 @@ def test_programs_accept_the_commands_of_all_rows():
     assert not [command for command in commands if definition.PLACEHOLDER.search(command)]
 
 
+def test_figures_are_found_in_what_an_evaluation_writes(trained_run):
+    files = {
+        "results": "report/results.json",
+        "guarantee": "report/outliers_guarantee.csv",
+        "training": "metrics.jsonl",
+    }
+    outputs = {name: definition.read_output(trained_run.workdir / path) for name, path in files.items()}
+    names = ("denoising", "interpolation", "latents", "outliers", "conformal")
+    paths = [path for name in names for row in TABLES[name].rows for path in row.figures.values()]
+    # The digits have no further data sets of outliers, and too few images for smaller rates.
+    paths = [path for path in paths if not {"fashion_mnist", "omniglot"} & {*map(str, path)}]
+    paths = [path for path in paths if {"alpha": 0.01} not in path]
+    assert len(paths) > 100
+    for path in paths:
+        definition.find(outputs, path)
+    for wrong in (("results", "gone"), ("results", "outliers", "score"), ("guarantee", {"alpha": 2}, "fpr"), ("x",)):
+        with pytest.raises(LookupError, match="no (figure|number) at "):
+            definition.find(outputs, wrong)
+
+
 def test_quick_budget_takes_fifteen_minutes_at_most():
     quick = measure.plan(measure.select(TABLES.values(), [], True))
     assert 5 < sum(minutes for _, minutes in quick) <= 15
@@ -197,7 +217,11 @@ def test_files_have_only_rows_that_are_defined_and_commits_that_exist():
 
 def test_pages_are_those_that_the_files_make():
     pages = render.render_pages(figures.Figures())
-    assert len(pages) == 2 + len([*(ROOT / "configs").glob("*.cfg")])
+    names = {path.relative_to(ROOT).as_posix() for path in pages}
+    assert names >= {"README.md", "docs/results.md", "docs/performance.md"}
+    assert {name for name in names if name.startswith("configs/")} == {
+        f"configs/{path.name}" for path in (ROOT / "configs").glob("*.cfg")
+    }
     assert [str(path) for path, text in pages.items() if path.read_text() != text] == []
 
 

@@ -50,6 +50,7 @@ class Row:
       quick: The commands of --budget=quick; without any, the row has the full budget only.
       full_only: Figures that the quick commands do not give.
       needs: Data sets of TensorFlow Datasets without which it is skipped, as it is without a folder of its commands.
+      packages: Packages without which it is skipped.
       cells: Further cells by column, in Markdown.
     """
 
@@ -61,6 +62,7 @@ class Row:
     quick: Sequence[Command] = ()
     full_only: Sequence[str] = ()
     needs: Sequence[str] = ("mnist",)
+    packages: Sequence[str] = ()
     cells: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

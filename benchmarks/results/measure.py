@@ -1,6 +1,7 @@
 """Measures rows: which of them are to be measured, their commands in turn, and their figures into the tables' files."""
 
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def skip(steps: Iterable[Step], workspace: Workspace, output: Path) -> list[Step
     for step in steps:
         if is_measured(step, workspace, output):
             continue
-        if missing := find_missing_data(step, workspace):
+        if missing := find_missing(step, workspace):
             cli.print_line(f"{step}: skipped, {missing}")
         else:
             remaining.append(step)
@@ -81,12 +82,15 @@ def is_measured(step: Step, workspace: Workspace, output: Path) -> bool:
     return False
 
 
-def find_missing_data(step: Step, workspace: Workspace) -> str | None:
-    """Returns what data a step lacks and which flag names it; None if it has all."""
+def find_missing(step: Step, workspace: Workspace) -> str | None:
+    """Returns what data or package a step lacks, and which flag names it; None if it has all."""
     data_dir = Path(workspace.data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR).expanduser()
     for name in step.row.needs:
         if not (data_dir / name).is_dir():
             return f"there is no {name} in {data_dir}; --data_dir=FOLDER names another folder"
+    for name in step.row.packages:
+        if not importlib.util.find_spec(name):
+            return f"the package {name} is not installed"
     for name in FOLDERS:
         if any(f"{{{name}}}" in command.words for command in step.commands):
             if name not in workspace.folders:

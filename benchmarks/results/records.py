@@ -52,9 +52,10 @@ def save_record(name: str, row: str, record: Record, folder: Path) -> None:
 def format_table(content: Mapping[str, Sequence[Record]]) -> str:
     """Returns the content of a table's file: a figure a line, everything else of a measurement in short lines."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    # Lists and dicts that contain no others stand in one line, but for the figures.
-    flat = re.compile(r'(?<!"figures": )([\[{])\n\s+([^\[\]{}]*?)\n\s+([\]}])')
-    return flat.sub(lambda match: match[1] + re.sub(r"\n\s+", " ", match[2]) + match[3], text) + "\n"
+    # Lists of numbers, then dicts without others in them, stand in one line, but for the figures.
+    for inner in (r"([\[])\n\s+([^\[\]{}]*?)\n\s+(\])", r'(?<!"figures": )(\{)\n\s+([^{}]*?)\n\s+(\})'):
+        text = re.sub(inner, lambda match: match[1] + re.sub(r"\n\s+", " ", match[2]) + match[3], text)
+    return text + "\n"
 
 
 def machine() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """All tables by name, in the order in which they are measured: what is soon done comes first."""
 
-from benchmarks.results import denoising, latent_space, outliers, photographs
+from benchmarks.results import denoising, latent_space, outliers, photographs, speed
 
 TABLES = {
     table.name: table
@@ -19,5 +19,10 @@ TABLES = {
         outliers.LEFT_OUT_PUBLISHED,
         denoising.BENCHMARK,
         photographs.PHOTOGRAPHS,
+        speed.THROUGHPUT,
+        speed.CONVERGENCE,
+        speed.EQUAL_TIME,
+        speed.DENOISERS,
+        speed.SCORING,
     )
 }

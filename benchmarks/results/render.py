@@ -1,7 +1,8 @@
 """Makes the pages from the tables' files: python -m benchmarks.results.render.
 
-`docs/results.md` is `templates/results.md.j2`, the table of README.md between its markers `templates/readme.md.j2`, and
-the comments of `configs/NAME.cfg` from `# Expected` on the block of that name in `templates/configs.j2`.
+`docs/results.md` is `templates/results.md.j2`; what stands between `<!-- results: NAME -->` and `<!-- results: end -->`
+on another page is the table of that name, or, in README.md, `templates/readme.md.j2`; the comments of
+`configs/NAME.cfg` from `# Expected` on are the block of that name in `templates/configs.j2`.
 """
 
 import itertools
@@ -21,8 +22,8 @@ from benchmarks.results.registry import TABLES
 from cae import cli
 from cae.io_utils import atomic_write
 
-BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
-README_TABLE = re.compile(f"(?<={BEGIN}).*?(?={END})", re.DOTALL)
+BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- results: end -->\n)", re.DOTALL)
+"""A part of a page that is made from the files: README's table, or the table of that name."""
 
 CONFIG_COMMENTS = re.compile(r"^# Expected.*?(?=^--)", re.DOTALL | re.MULTILINE)
 
@@ -54,13 +55,21 @@ def render_pages(figures: Figures) -> dict[Path, str]:
     """Returns the text of each page that has figures."""
     environment = make_environment(figures)
     pages = {records.ROOT / "docs/results.md": environment.get_template("results.md.j2").render()}
-    readme, rows = records.ROOT / "README.md", environment.get_template("readme.md.j2").render()
-    pages[readme] = README_TABLE.sub(lambda _: rows, readme.read_text())
+    for path in (records.ROOT / "README.md", *sorted(records.ROOT.glob("docs/*.md"))):
+        if BLOCK.search(text := path.read_text()):
+            pages[path] = BLOCK.sub(lambda match: match[1] + render_block(environment, match[2]) + match[3], text)
     configs = environment.get_template("configs.j2")
     for name, block in configs.blocks.items():
         path, comments = records.ROOT / f"configs/{name}.cfg", "".join(block(configs.new_context()))
         pages[path] = CONFIG_COMMENTS.sub(lambda _, comments=comments: comments, path.read_text())
     return pages
+
+
+def render_block(environment: jinja2.Environment, name: str) -> str:
+    """Returns what stands between the markers of a name."""
+    if name == "readme":
+        return environment.get_template("readme.md.j2").render()
+    return environment.from_string("{{ table(name) }}\n\n{{ conditions(name) }}\n").render(name=name)
 
 
 def make_environment(figures: Figures) -> jinja2.Environment:
@@ -154,11 +163,12 @@ def describe_conditions(figures: Figures, table: Table) -> str:
     texts = [text if len(by_commits) == 1 else f"{text} ({', '.join(rows)})" for text, rows in by_commits.items()]
     all_records = [record for _, each in found for record in each]
     seeds = sorted({record["seed"] for record in all_records})
-    cores = sorted({record["cores"] for record in all_records if record["cores"]})
+    cores = sorted({str(record["cores"]) for record in all_records if record["cores"]})
+    processors = ", ".join(sorted({record["processor"] for record in all_records if record["processor"]}))
     words = [
         f"Measured at commit{'s' * (len(texts) > 1)} {'; '.join(texts)}",
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
-        f"{' or '.join(map(str, cores))} CPU cores.",
+        f"{' or '.join(cores)} CPU cores{f' ({processors})' * bool(processors)}.",
     ]
     remarks = dict.fromkeys(record["remark"] for record in all_records if record.get("remark"))
     return f"*{' '.join([', '.join(words), *remarks])}*"
