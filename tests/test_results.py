@@ -192,7 +192,7 @@ def test_figures_are_found_in_what_an_evaluation_writes(trained_run):
     for path in paths:
         definition.find(outputs, path)
     for wrong in (("results", "gone"), ("results", "outliers", "score"), ("guarantee", {"alpha": 2}, "fpr"), ("x",)):
-        with pytest.raises(LookupError, match="no (figure|number) at "):
+        with pytest.raises(LookupError, match=r"no (figure|number) at "):
             definition.find(outputs, wrong)
 
 
