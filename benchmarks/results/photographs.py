@@ -1,5 +1,6 @@
 """The table of photographs: BSD68, denoised by models, by classical baselines and as published."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from benchmarks.results.definition import Row, Table, evaluate, train
@@ -10,7 +11,15 @@ LEVELS = tuple(noise.removeprefix("awgn:") for noise in FULL_RESOLUTION_NOISES i
 
 
 def photographs(
-    name: str, label: str, flags: str, minutes: float, *, method: str, ensemble: bool, levels: Sequence[str]
+    name: str,
+    label: str,
+    flags: str,
+    minutes: float,
+    *,
+    method: str,
+    ensemble: bool,
+    levels: Sequence[str],
+    objective: str = "",
 ) -> Row:
     """Returns the row of a method that denoises BSD68.
 
@@ -22,13 +31,17 @@ def photographs(
       method: Its name in the evaluation.
       ensemble: Whether the model's outputs for flips and turns are averaged.
       levels: The levels of noise.
+      objective: Flags of a training without clean images, which has a folder of its own.
     """
-    run = flags.partition(".cfg")[0].rpartition("/")[2]
+    run = name if objective else flags.partition(".cfg")[0].rpartition("/")[2]
     options = "--tasks=denoise --test_dataset=folder:{photos}/bsd68" + " --self_ensemble" * ensemble
     return Row(
         name=name,
         label=label,
-        commands=[train(run, f"{flags} --dataset=folder:{{photos}}/train400", minutes), evaluate(run, options, 12)],
+        commands=[
+            train(run, f"{flags} --dataset=folder:{{photos}}/train400 {objective}".strip(), minutes),
+            evaluate(run, options, 12),
+        ],
         figures={
             level: ("results", "denoise", "methods", {"method": method, "noise": "awgn", "level": level}, "psnr")
             for level in levels
@@ -37,6 +50,8 @@ def photographs(
         cells={} if method == MODEL and not ensemble else UNTIMED,
     )
 
+
+NEIGHBORS = "--objective=neighbor2neighbor --crop_size=128 --batch_size=8 --crops_per_image=32"
 
 BLIND, SINGLE = "--flagfile=configs/photos_blind.cfg", "--flagfile=configs/photos.cfg"
 MODEL = "this model"
@@ -71,3 +86,23 @@ PHOTOGRAPHS = Table(
         *(Row(name, f"{label}, published", needs=()) for name, label in PUBLISHED.items()),
     ],
 )  # fmt: skip
+
+WITHOUT_CLEAN_IMAGES = Table(
+    name="photographs_without_clean_images",
+    columns={"flags": ("flags", ""), "minutes": ("minutes", ""), "load": ("load", ""), "25": ("PSNR", "{:.2f}")},
+    corner="training",
+    rows=[
+        photographs("photos", "clean images", SINGLE, 15, method=MODEL, ensemble=False, levels=("25",)),
+        *(
+            dataclasses.replace(
+                photographs(name, label, SINGLE, 15, method=MODEL, ensemble=False, levels=("25",), objective=objective),
+                cells={"flags": f"`{objective}`"},
+            )
+            for name, label, objective in (
+                ("noise2noise", "Noise2Noise", "--objective=noise2noise"),
+                ("neighbor2neighbor", "Neighbor2Neighbor", NEIGHBORS),
+            )
+        ),
+        Row("bm3d", "BM3D as published, no training", needs=()),
+    ],
+)
