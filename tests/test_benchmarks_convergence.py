@@ -52,7 +52,7 @@ def test_recipes_are_trained_in_turn_and_evaluated_on_the_test_split_at_the_end(
     assert [row[3] for row in rows if row[0] == "baseline"] == ["5", "11"]
     assert (tmp_path / "figure.png").stat().st_size > 1000
     written = json.loads((tmp_path / "rows.json").read_text())
-    assert [f"{row['steps']}" for row in written] == [row[-7] for row in rows] and written[0]["mse"] > 0
+    assert [f"{row['steps']}" for row in written] == [row[-8] for row in rows] and written[0]["mse"] > 0
 
 
 def test_models_are_trained_for_the_same_time(tmp_path):
