@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 
 import pytest
 from cli import ROOT, call
@@ -139,7 +140,9 @@ def test_program_measures_a_budget_and_its_exit_code_tells_of_failures(workspace
     flags = (f"--runs_dir={tmp_path / 'runs'}", f"--output={tmp_path / 'tables'}")
     (tmp_path / "runs/now").mkdir(parents=True)
     assert call("benchmarks.results", *flags, "--only=fake/good,fake/last", folder=tmp_path)[0] == 0
+    handler = signal.getsignal(signal.SIGTERM)
     assert call("benchmarks.results", *flags, folder=tmp_path)[0] == EXIT_PARTIAL
+    assert signal.getsignal(signal.SIGTERM) is handler
     code, out, _ = call("benchmarks.results", flags[0], "--budget=quick", folder=tmp_path)
     assert code == 0 and [*records.load_table("fake", tmp_path / "runs_quick/now/tables")] == ["good"]
     assert "| fake/good | y | 2 |  |  |" in (tmp_path / "runs_quick/now/comparison.md").read_text()

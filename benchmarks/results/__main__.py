@@ -5,7 +5,6 @@ Rows whose figures were measured at this commit are left as they are; an interru
 the figures of the pages.
 """
 
-import signal
 from pathlib import Path
 
 from absl import flags
@@ -52,8 +51,7 @@ def main() -> int:
     if values.list:
         measure.print_plan(steps)
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with runner.lock():
+    with runner.lock(), runner.interrupt_on_sigterm():
         num_failed = measure.run(steps, workspace, output)
     if is_quick:
         cli.print_line(f"comparison: {measure.write_comparison(output, runs / 'comparison.md')}")

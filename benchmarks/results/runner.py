@@ -47,6 +47,16 @@ def lock(path: Path = LOCK) -> Iterator[None]:
         raise UserError(f"{path} belongs to another user; remove it if nobody is measuring") from error
 
 
+@contextlib.contextmanager
+def interrupt_on_sigterm() -> Iterator[None]:
+    """A context in which SIGTERM is what Ctrl-C is: the command under way saves its state."""
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 @dataclasses.dataclass(frozen=True)
 class Workspace:
     """Where commands run and what they are given.
