@@ -12,7 +12,7 @@ Key = str | int | Mapping[str, Any]
 """Of a dict, of a list, or the values of some keys by which one of several dicts is selected."""
 
 FOLDERS = {
-    "photos": "photographs, with train400/ and bsd68/",
+    "photos": "photographs, with train400/, bsd68/, color_train400/ and cbsd68/",
     "omniglot": "Omniglot's images",
     "cifar10": "CIFAR-10's images",
 }

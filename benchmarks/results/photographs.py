@@ -1,4 +1,4 @@
-"""The table of photographs: BSD68, denoised by models, by classical baselines and as published."""
+"""The tables of photographs: BSD68 and CBSD68, denoised by models, by classical baselines and as published."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,9 +19,10 @@ def photographs(
     method: str,
     ensemble: bool,
     levels: Sequence[str],
-    objective: str = "",
+    options: str = "",
+    color: str = "",
 ) -> Row:
-    """Returns the row of a method that denoises BSD68.
+    """Returns the row of a method that denoises BSD68 or CBSD68.
 
     Args:
       name: Of the row.
@@ -31,16 +32,18 @@ def photographs(
       method: Its name in the evaluation.
       ensemble: Whether the model's outputs for flips and turns are averaged.
       levels: The levels of noise.
-      objective: Flags of a training without clean images, which has a folder of its own.
+      options: Further flags of the training, whose run has the row's name then.
+      color: "color_" for the color images of these sets.
     """
-    run = name if objective else flags.partition(".cfg")[0].rpartition("/")[2]
-    options = "--tasks=denoise --test_dataset=folder:{photos}/bsd68" + " --self_ensemble" * ensemble
+    run = name if options else f"{color}{flags.partition('.cfg')[0].rpartition('/')[2]}"
+    test_set = f"folder:{{photos}}/{color[:1]}bsd68"
+    training = f"{flags} {'--channels=3' * bool(color)} --dataset=folder:{{photos}}/{color}train400 {options}"
     return Row(
         name=name,
         label=label,
         commands=[
-            train(run, f"{flags} --dataset=folder:{{photos}}/train400 {objective}".strip(), minutes),
-            evaluate(run, options, 12),
+            train(run, " ".join(training.split()), minutes),
+            evaluate(run, f"--tasks=denoise --test_dataset={test_set}" + " --self_ensemble" * ensemble, 12),
         ],
         figures={
             level: ("results", "denoise", "methods", {"method": method, "noise": "awgn", "level": level}, "psnr")
@@ -87,6 +90,29 @@ PHOTOGRAPHS = Table(
     ],
 )  # fmt: skip
 
+COLOR = Table(
+    name="photographs_color",
+    columns=PHOTOGRAPHS.columns,
+    rows=[
+        *(
+            photographs(
+                method.replace(" ", "_"), method, BLIND, 60, method=method, ensemble=False, levels=LEVELS,
+                color="color_",
+            )
+            for method in ("noisy input", "total variation", "non-local means")
+        ),
+        photographs(
+            "photos_blind", "`photos_blind.cfg --channels=3`, one model for 5 to 50", BLIND, 60, method=MODEL,
+            ensemble=False, levels=LEVELS, color="color_",
+        ),
+        photographs(
+            "photos_blind_self_ensemble", "the same with `--self_ensemble`", BLIND, 60, method=MODEL, ensemble=True,
+            levels=LEVELS, color="color_",
+        ),
+        Row("cbm3d", "CBM3D, published", needs=()),
+    ],
+)  # fmt: skip
+
 WITHOUT_CLEAN_IMAGES = Table(
     name="photographs_without_clean_images",
     columns={"flags": ("flags", ""), "minutes": ("minutes", ""), "load": ("load", ""), "25": ("PSNR", "{:.2f}")},
@@ -95,10 +121,10 @@ WITHOUT_CLEAN_IMAGES = Table(
         photographs("photos", "clean images", SINGLE, 15, method=MODEL, ensemble=False, levels=("25",)),
         *(
             dataclasses.replace(
-                photographs(name, label, SINGLE, 15, method=MODEL, ensemble=False, levels=("25",), objective=objective),
-                cells={"flags": f"`{objective}`"},
+                photographs(name, label, SINGLE, 15, method=MODEL, ensemble=False, levels=("25",), options=options),
+                cells={"flags": f"`{options}`"},
             )
-            for name, label, objective in (
+            for name, label, options in (
                 ("noise2noise", "Noise2Noise", "--objective=noise2noise"),
                 ("neighbor2neighbor", "Neighbor2Neighbor", NEIGHBORS),
             )

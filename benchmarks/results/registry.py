@@ -19,6 +19,7 @@ TABLES = {
         outliers.LEFT_OUT_PUBLISHED,
         denoising.BENCHMARK,
         photographs.PHOTOGRAPHS,
+        photographs.COLOR,
         photographs.WITHOUT_CLEAN_IMAGES,
         speed.THROUGHPUT,
         speed.CONVERGENCE,
