@@ -53,18 +53,20 @@ def main() -> int:
             tensorboard.write_evaluation(workdir, run.step, sections[-1])
         cli.print_line(sections[-1].headline)
     with phase("writing the report"):
-        path = write_report(run, sections)
+        path = write_report(run, sections, values.test_dataset)
     cli.print_line(f"report: {path}")
     return 0
 
 
-def write_report(run: "run_lib.Run", sections: "list[report.Section]") -> Path:
+def write_report(run: "run_lib.Run", sections: "list[report.Section]", test_dataset: str | None) -> Path:
     """Writes the report of an evaluation, training curves last, and returns the path of its page."""
-    config, history, dataset = run.config, run.history, run.run_config["dataset"]["name"]
+    config, history, info = run.config, run.history, run.info()
     curves = [training_curves.training_section(history)] if history else []
     of_classes = f" of classes {config.normal_classes}" if config.normal_classes else ""
-    title = f"{dataset}{of_classes}: {config.model}, trained on {config.noise or 'clean images'}"
-    return report.write_report(run.workdir / "report", title, run.warning, run.info(), sections + curves)
+    if test_dataset:
+        info["test data set"] = test_dataset
+    title = f"{run.dataset_label}{of_classes}: {config.model}, trained on {config.noise or 'clean images'}"
+    return report.write_report(run.workdir / "report", title, run.warning, info, sections + curves)
 
 
 if __name__ == "__main__":

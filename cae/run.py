@@ -83,6 +83,13 @@ class Run(ModelFunctions):
                 epochs.append(json.loads(line))
         return epochs
 
+    @property
+    def dataset_label(self) -> str:
+        """The name of the data set for a title: of paths, the last parts alone."""
+        name = self.run_config["dataset"]["name"]
+        paths = name.partition(":")[2]
+        return ", ".join(Path(path).name for path in paths.split(",")) if "/" in paths else name
+
     def info(self) -> dict[str, str]:
         """Returns what a report says of the run: its data set, its model and its training, by name."""
         dataset, epochs = self.run_config["dataset"], self.history

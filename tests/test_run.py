@@ -57,6 +57,21 @@ def test_values_by_hand(run):
         np.testing.assert_allclose(paths, [path, path[::-1] + paths[1] - path[::-1]], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("mnist", "mnist"),
+        ("emnist/letters", "emnist/letters"),
+        ("folder:photos", "folder:photos"),
+        ("folder:/data/my photos/", "my photos"),
+        ("pairs:/data/noisy,/data/clean", "noisy, clean"),
+    ],
+)
+def test_titles_have_the_names_of_folders_without_their_paths(run, name, label):
+    config = run.run_config | {"dataset": {"name": name}}
+    assert dataclasses.replace(run, run_config=config).dataset_label == label
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_function_takes_one_image_or_several_or_none(name, precision):

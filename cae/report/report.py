@@ -23,7 +23,7 @@ Row = dict[str, Any]
 MAX_KEY_FIGURES = 5
 """Numbers in the summary on top of the page, at most."""
 
-SUMMARY_INFO = ("data set", "splits", "parameters", "checkpoint", "training time")
+SUMMARY_INFO = ("data set", "splits", "test data set", "parameters", "checkpoint", "training time")
 """What the summary says of the run; all else is at the end of the page."""
 
 
