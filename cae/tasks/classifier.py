@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import ThreadpoolController
 
 from cae.data.arrays import flatten, to_float
 from cae.outliers.hog import hog_descriptors
@@ -46,6 +47,7 @@ class SVMClassifier:
             self._svm = SVC(C=5.0, gamma=self._gamma).fit(components, labels[:MAX_TRAIN_EXAMPLES])
         self._pairs = [*itertools.combinations(range(len(self._svm.classes_)), 2)]
         self._weights = self._pair_weights()
+        self._thread_pools = ThreadpoolController()
 
     def is_correct(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns which images, `[n, height, width, channels]` in 0..1, are classified correctly, bool `[n]`."""
@@ -56,8 +58,10 @@ class SVMClassifier:
 
         Each pair of classes votes for one of them, as in LIBSVM (Chang and Lin 2011).
         """
-        kernel = rbf_kernel(self._pca.transform(flatten(images)), self._svm.support_vectors_, gamma=self._gamma)
-        decisions = kernel @ self._weights + self._svm.intercept_
+        # Threads of a BLAS keep a processor busy after their product, when the model is to compute the next batch.
+        with self._thread_pools.limit(limits=1, user_api="blas"):
+            kernel = rbf_kernel(self._pca.transform(flatten(images)), self._svm.support_vectors_, gamma=self._gamma)
+            decisions = kernel @ self._weights + self._svm.intercept_
         is_first = decisions > 0 if len(self._pairs) > 1 else decisions <= 0  # scikit-learn negates those of a pair.
         votes = np.zeros((len(images), len(self._svm.classes_)), int)
         for (first, second), wins in zip(self._pairs, is_first.T):
