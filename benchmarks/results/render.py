@@ -154,24 +154,30 @@ def commits(found: list[records.Record]) -> list[str]:
 
 
 def describe_conditions(figures: Figures, table: Table) -> str:
-    """Returns a line with the commits, the seeds and the cores of a table's measurements, and remarks."""
-    by_commits: dict[str, list[str]] = {}
-    found = [(row, figures.records(table.name, row.name)) for row in table.rows]
-    for row, each in found:
-        if each:
-            by_commits.setdefault(" and ".join(commits(each)), []).append(row.name)
-    texts = [text if len(by_commits) == 1 else f"{text} ({', '.join(rows)})" for text, rows in by_commits.items()]
-    all_records = [record for _, each in found for record in each]
-    seeds = sorted({record["seed"] for record in all_records})
+    """Returns a line with the commits and seeds of a table's rows, the cores, and remarks."""
+    found = {row.name: figures.records(table.name, row.name) for row in table.rows}
+    found = {name: each for name, each in found.items() if each}
+    by_commits = group_rows({name: " and ".join(commits(each)) for name, each in found.items()})
+    by_seeds = group_rows({name: ", ".join(str(record["seed"]) for record in each) for name, each in found.items()})
+    all_records = [record for each in found.values() for record in each]
     cores = sorted({str(record["cores"]) for record in all_records if record["cores"]})
-    processors = ", ".join(sorted({record["processor"] for record in all_records if record["processor"]}))
+    known = {record["processor"] for record in all_records}
+    processors = "" if None in known else ", ".join(sorted(known))
     words = [
-        f"Measured at commit{'s' * (len(texts) > 1)} {'; '.join(texts)}",
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+        f"Measured at commit{'s' * bool(re.search('[; ]', by_commits))} {by_commits}",
+        f"seed{'s' * (',' in by_seeds)} {by_seeds}",
         f"{' or '.join(cores)} CPU cores{f' ({processors})' * bool(processors)}.",
     ]
     remarks = dict.fromkeys(record["remark"] for record in all_records if record.get("remark"))
     return f"*{' '.join([', '.join(words), *remarks])}*"
+
+
+def group_rows(texts: Mapping[str, str]) -> str:
+    """Returns the text of all rows, or each text with the names of the rows that have it."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return "; ".join(text if len(names) == 1 else f"{text} ({', '.join(rows)})" for text, rows in names.items())
 
 
 def render_publications(figures: Figures, table: str) -> str:

@@ -136,4 +136,5 @@ def test_plotly_knows_the_charts(random):
     figure = charts.line_chart({"a": [(2, 1), (64, 2)]}, "x", "y", log=True, log_x=True)
     latent_map = charts.scatter_plots({"a": random.random((20, 2))}, [str(number) for number in range(20)])
     for plot in (*figure.plots, *latent_map.plots):
-        Figure(plot)  # Raises for names and values that plotly.js has not.
+        known = Figure(plot)  # Raises for names and values that plotly.js has not.
+        assert [trace.type for trace in known.data] == [trace["type"] for trace in plot["data"]]
