@@ -9,6 +9,7 @@ Where a data set has `crops`, training batches are crops of images, and in evalu
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,8 +50,8 @@ class TrainData:
 
     Attributes:
       train: Takes a first and a last step, and returns the batches from the one up to, not including, the other.
-      validation: Batches of the validation split.
-      train_eval: Batches of the first training images, to be evaluated as `validation` is.
+      make_validation: Returns `validation`, which is traced after the first epoch.
+      make_train_eval: Returns `train_eval`.
       sample: Batches of at most `MAX_SAMPLE_EXAMPLES` clean training images, evenly spaced.
       num_images: Number of images in an epoch.
       batch_size: Number of images in a training batch.
@@ -58,12 +59,22 @@ class TrainData:
     """
 
     train: Callable[[int, int], tf.data.Dataset]
-    validation: tf.data.Dataset
-    train_eval: tf.data.Dataset
+    make_validation: Callable[[], tf.data.Dataset]
+    make_train_eval: Callable[[], tf.data.Dataset]
     sample: tf.data.Dataset
     num_images: int
     batch_size: int
     examples: tf.data.Dataset | None = None
+
+    @functools.cached_property
+    def validation(self) -> tf.data.Dataset:
+        """Batches of the validation split."""
+        return self.make_validation()
+
+    @functools.cached_property
+    def train_eval(self) -> tf.data.Dataset:
+        """Batches of the first training images, to be evaluated as `validation` is."""
+        return self.make_train_eval()
 
     def num_steps(self, epochs: int) -> int:
         """Returns the number of steps in which every image occurs `epochs` times; the last batch may exceed that."""
@@ -76,12 +87,17 @@ def make_train_data(
     """Returns the batches of a data set's train and validation splits; `noisy_target` says whether they have one."""
     if dataset.crops:
         return _make_crop_data(dataset, corruption, batch_size, seed, noisy_target)
-    train, validation = dataset.splits["train"], dataset.splits["validation"]
-    gather, num_images, options = make_gather(train), len(train), (corruption, batch_size, seed, noisy_target)
+    train, num_images = dataset.splits["train"], len(dataset.splits["train"])
+    gather, gather_validation = make_gather(train), make_gather(dataset.splits["validation"])
+    options = corruption, batch_size, seed, noisy_target
+
+    def evaluate(gather: Gather, count: int) -> Callable[[], tf.data.Dataset]:
+        return lambda: evaluation_batches(gather, range(count), *options)
+
     return TrainData(
         train=_make_train_batches(lambda indices, seed: gather(indices)[:1], num_images, *options),
-        validation=evaluation_batches(make_gather(validation), range(len(validation)), *options),
-        train_eval=evaluation_batches(gather, range(min(TRAIN_EVAL_EXAMPLES, num_images)), *options),
+        make_validation=evaluate(gather_validation, len(dataset.splits["validation"])),
+        make_train_eval=evaluate(gather, min(TRAIN_EVAL_EXAMPLES, num_images)),
         sample=evaluation_batches(
             gather, range(0, num_images, -(-num_images // MAX_SAMPLE_EXAMPLES)), None, EVAL_BATCH_SIZE, seed
         ),
@@ -106,8 +122,8 @@ def _make_crop_data(
         train=_make_train_batches(
             make_crop_sample(train, crops), num_images, corruption, batch_size, seed, noisy_target
         ),
-        validation=evaluate(validation, indices, MAX_VALIDATION_SIDE),
-        train_eval=evaluate(train, indices[: len(train)], MAX_VALIDATION_SIDE),
+        make_validation=lambda: evaluate(validation, indices, MAX_VALIDATION_SIDE),
+        make_train_eval=lambda: evaluate(train, indices[: len(train)], MAX_VALIDATION_SIDE),
         sample=evaluate(train, range(len(train)), crops.size, EVAL_BATCH_SIZE),
         num_images=num_images,
         batch_size=batch_size,
