@@ -55,7 +55,7 @@ FAKE = Table(
 def workspace(tmp_path, monkeypatch):
     """A workspace whose commands are scripts of a shell, at the commit `now`."""
     monkeypatch.setattr(records, "current_commit", lambda: "now")
-    monkeypatch.setattr(records, "is_current", lambda commit: commit == "now")
+    monkeypatch.setattr(records, "is_current", lambda commit, command=None: commit == "now")
     (tmp_path / "now").mkdir()
     return runner.Workspace(tmp_path / "now", {}, str(tmp_path / "no_data"), python=("sh", "-c"))
 
@@ -95,7 +95,7 @@ def test_what_is_measured_at_this_commit_is_not_measured_again(workspace, monkey
     assert run(workspace) == (2, ["bad0"])  # What the incomplete row has written is there.
     shutil.rmtree(workspace.runs / "tables")
     assert run(workspace, ["fake/good"]) == (0, [])
-    monkeypatch.setattr(records, "is_current", lambda commit: commit == "next")
+    monkeypatch.setattr(records, "is_current", lambda commit, command=None: commit == "next")
     monkeypatch.setattr(records, "current_commit", lambda: "next")
     assert run(dataclasses.replace(workspace, any_commit=True), ["fake/good"]) == (0, [])
     assert run(workspace, ["fake/good"]) == (0, ["shared0", "good0", "shared1", "good1"])
@@ -156,12 +156,31 @@ def test_program_measures_a_budget_and_its_exit_code_tells_of_failures(workspace
 
 def test_runs_of_other_code_are_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "current_commit", lambda: "now")
-    monkeypatch.setattr(records, "is_current", lambda commit: commit in ("now", "same"))
+    monkeypatch.setattr(records, "is_current", lambda commit, command: commit in ("now", "same"))
     (tmp_path / "old").mkdir()
     assert runner.choose_runs(tmp_path, False).name == "now"
     assert runner.choose_runs(tmp_path, True).name == "old"
     (tmp_path / "same").mkdir()
     assert runner.choose_runs(tmp_path, False).name == "same"
+
+
+def test_a_command_depends_on_its_configuration_and_only_benchmarks_on_benchmarks():
+    train = records.find_code("python train.py --flagfile=configs/unet.cfg --workdir=runs/unet")
+    assert train == ("train.py", "eval.py", "cae", "configs/unet.cfg")
+    sweep = records.find_code("python -m benchmarks.sweep --flagfile=configs/conv.cfg")
+    assert {*sweep} == {*train, *records.CODE} - {"configs/unet.cfg", "configs"} | {"configs/conv.cfg"}
+
+
+def test_what_a_command_of_other_code_would_resume_is_removed(workspace, monkeypatch):
+    command = dataclasses.replace(
+        shell("resumed", "mkdir -p {runs}/run; echo >> {runs}/run/epochs"), resumes="{runs}/run"
+    )
+    table = dataclasses.replace(FAKE, rows=[Row("resumed", "", [command], {}, needs=())])
+    for now, epochs in (("now", 1), ("next", 1)):
+        monkeypatch.setattr(records, "is_current", lambda commit, command, now=now: commit == now)
+        monkeypatch.setattr(records, "current_commit", lambda now=now: now)
+        measure.run(measure.select([table], [], False), workspace, workspace.runs / "tables")
+        assert len((workspace.runs / "run/epochs").read_text().splitlines()) == epochs
 
 
 # --- Definitions ------------------------------------------------------------------------------------------------------

@@ -30,11 +30,14 @@ class Command:
         braces are replaced.
       reads: Paths of JSON, JSONL or CSV files by name, with the same placeholders.
       minutes: How long it is expected to take on two CPU cores.
+      resumes: The folder, with the same placeholders, that it makes and would resume, which is removed if it is of
+        other code.
     """
 
     words: str
     reads: Mapping[str, str]
     minutes: float
+    resumes: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +120,7 @@ def train(name: str, flags: str, minutes: float) -> Command:
     """Returns the training of a run in a folder of that name and the seed."""
     workdir = f"{{runs}}/{name}-seed{{seed}}"
     words = f"train.py {flags} --seed={{seed}} --workdir={workdir}"
-    return Command(words, {"training": f"{workdir}/metrics.jsonl"}, minutes)
+    return Command(words, {"training": f"{workdir}/metrics.jsonl"}, minutes, workdir)
 
 
 def evaluate(name: str, flags: str, minutes: float) -> Command:

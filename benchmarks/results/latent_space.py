@@ -168,6 +168,7 @@ SWEEP = Command(
     "-m benchmarks.latent_dim_sweep --flagfile=configs/autoencoder.cfg --epochs=6 --sweep_dir={runs}/latent_dim_sweep",
     {"sweep": "{runs}/latent_dim_sweep/latent_dims.csv"},
     21,
+    "{runs}/latent_dim_sweep",
 )
 
 LATENT_DIM = Table(

@@ -78,7 +78,7 @@ def is_measured(step: Step, workspace: Workspace, output: Path) -> bool:
     for record in records.load_table(step.table, output).get(step.row.name, []):
         if record["seed"] == step.seed and record["figures"].keys() >= step.figures.keys():
             is_same = workspace.any_commit or commands == [each["command"] for each in record["commands"]]
-            return is_same and all(workspace.is_done(each["commit"]) for each in record["commands"])
+            return is_same and all(workspace.is_done(each["commit"], each["command"]) for each in record["commands"])
     return False
 
 

@@ -74,7 +74,7 @@ def protocol(config: str, classes: Sequence[int], minutes: float) -> Command:
     selected = "" if classes == DIGITS else f" --classes={','.join(map(str, classes))}"
     workdir = f"{{runs}}/{config}-seed{{seed}}"
     words = f"-m benchmarks.one_class --flagfile=configs/{config}.cfg{selected} --seeds={{seed}} --workdir={workdir}"
-    return Command(words, {"protocol": f"{workdir}/one_class.csv"}, minutes)
+    return Command(words, {"protocol": f"{workdir}/one_class.csv"}, minutes, workdir)
 
 
 def by_class(metrics: Sequence[str], scores: Sequence[str], classes: Sequence[int]) -> dict[str, Sequence[Key]]:

@@ -27,6 +27,9 @@ PACKAGES = ("tensorflow", "keras", "numpy")
 CODE = ("train.py", "eval.py", "cae", "configs", "benchmarks", ":!benchmarks/results", ":!benchmarks/tables")
 """What figures depend on, as Git's pathspecs; comments do not count."""
 
+SHARED_CODE = ("train.py", "eval.py", "cae")
+"""The part on which the figures of all commands depend."""
+
 DIRTY = "-dirty"
 """Behind the commit of code that was changed since."""
 
@@ -86,10 +89,20 @@ def current_commit() -> str | None:
     return commit and (commit if is_current(commit) else commit + DIRTY)
 
 
+def is_current(commit: str | None, command: str | None = None) -> bool:
+    """Returns whether the code is that of a commit, but for comments: all of it, or what a command depends on."""
+    return bool(commit) and _is_unchanged(commit, CODE if command is None else find_code(command))
+
+
+def find_code(command: str) -> Sequence[str]:
+    """Returns what the figures of a command depend on: its configurations, and only benchmarks on other benchmarks."""
+    benchmarks = [each for each in CODE if "benchmarks" in each and "-m benchmarks." in command]
+    return *SHARED_CODE, *re.findall(r"\bconfigs/\w+\.cfg", command), *benchmarks
+
+
 @functools.cache
-def is_current(commit: str | None) -> bool:
-    """Returns whether the code is that of a commit, but for comments."""
-    return bool(commit) and _git("diff", "--quiet", "--ignore-matching-lines=^ *#", commit, "--", *CODE) is not None
+def _is_unchanged(commit: str, code: Sequence[str]) -> bool:
+    return _git("diff", "--quiet", "--ignore-matching-lines=^ *#", commit, "--", *code) is not None
 
 
 def _git(*words: str) -> str | None:

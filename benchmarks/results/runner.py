@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,9 +76,9 @@ class Workspace:
     any_commit: bool = False
     python: Sequence[str] = (sys.executable,)
 
-    def is_done(self, commit: str | None) -> bool:
-        """Returns whether what was measured at a commit needs no other measurement."""
-        return self.any_commit or records.is_current(commit)
+    def is_done(self, commit: str | None, command: str) -> bool:
+        """Returns whether what a command has measured at a commit needs no other measurement."""
+        return self.any_commit or records.is_current(commit, command)
 
     def display(self, command: Command, seed: int) -> str:
         """Returns a command as a table's file has it: without folders of this machine."""
@@ -102,7 +103,7 @@ def choose_runs(folder: Path, any_commit: bool) -> Path:
       any_commit: Whether the newest one is taken, whatever its commit.
     """
     newest_first = sorted(folder.glob("*/"), key=lambda path: path.stat().st_mtime, reverse=True)
-    fitting = [path for path in newest_first if any_commit or records.is_current(path.name)]
+    fitting = [path for path in newest_first if any_commit or records.is_current(path.name, "train.py")]
     return (fitting or [folder / (records.current_commit() or "unknown")])[0]
 
 
@@ -132,8 +133,10 @@ class Journal:
             raise CommandError(self._failed[display])
         path = self._path(display)
         entry = json.loads(path.read_text()) if path.exists() else {}
-        if not self._workspace.is_done(entry.get("commit")):
+        if entry and not self._workspace.is_done(entry["commit"], display):
             entry = {}
+            if command.resumes:
+                shutil.rmtree(self._workspace.fill(command.resumes, seed), ignore_errors=True)
         if not entry.get("outputs"):
             entry = self._continue(command, seed, entry or self._begin(display), path, tick)
         return {key: value for key, value in entry.items() if key != "outputs"}, entry["outputs"]
