@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from absl import flags
 
-from benchmarks.common import Table, parse_sizes
+from benchmarks.common import Table, define_json_flag, parse_sizes
 from cae import cli
 from cae.beam import model, tasks
 from cae.config import define_config_flags
@@ -40,6 +40,7 @@ COLUMNS = {"program": "<14", "images": ">10,", "seconds": ">10.1f", "images/s": 
 def define_flags() -> None:
     """Defines the flags of a run and those of this program."""
     define_config_flags()
+    define_json_flag()
     flags.DEFINE_string("saved_model", None, "An export of the run with its detector.", required=True)
     flags.DEFINE_list("sizes", ["10000", "60000"], "Two numbers of images.")
 
@@ -71,6 +72,7 @@ def main() -> None:
             add("plain loop", size, run_loop(saved_model, folder / str(size)))
             drawn = size // DRAWN_FRACTION
             add("cae.predict", drawn, run_program([*predict, f"--images={folder / str(drawn)}"])[0])
+        table.write()
 
 
 class Rates:

@@ -44,9 +44,7 @@ class Table:
 
     def write(self) -> None:
         """Writes the rows at full precision to the file that --json names, if any."""
-        if flags.FLAGS.json:
-            with atomic_write(Path(flags.FLAGS.json)) as file:
-                file.write(json.dumps(self.rows, indent=2) + "\n")
+        write_json(self.rows)
 
     def _print(self, values: Iterable[Any]) -> None:
         print("".join(map(_format_cell, values, self._formats.values())).rstrip(), flush=True)
@@ -55,6 +53,13 @@ class Table:
 def define_json_flag() -> None:
     """Defines the flag of programs whose table can be written to a file."""
     flags.DEFINE_string("json", None, "A JSON file for the rows of the table, at full precision.")
+
+
+def write_json(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes the rows of tables to the file that --json names, if any."""
+    if flags.FLAGS.json:
+        with atomic_write(Path(flags.FLAGS.json)) as file:
+            file.write(json.dumps(rows, indent=2) + "\n")
 
 
 def _format_cell(value: Any, spec: str) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 import cae
-from benchmarks.common import TRAIN_COMMAND, Table, measure_seconds, parse_sizes, time_first_step
+from benchmarks.common import TRAIN_COMMAND, Table, define_json_flag, measure_seconds, parse_sizes, time_first_step
 from cae import cli
 from cae.errors import UserError
 
@@ -41,6 +41,7 @@ COLUMNS = {
 
 def define_flags() -> None:
     """Defines the flags of this program."""
+    define_json_flag()
     flags.DEFINE_list("sizes", ["60000", "1000000"], "Numbers of images of the sets.")
     flags.DEFINE_string("folder", None, "Where the sets are written and kept; default: a temporary folder.")
     flags.DEFINE_integer("max_steps", 300, "Number of training steps.", lower_bound=1)
@@ -63,6 +64,7 @@ def main() -> None:
     table = Table(COLUMNS)
     for size, row in rows.items():
         table.add(size, *row)
+    table.write()
     table.add("ratio", *(f"{large / small:.3f}" for small, large in zip(rows[sizes[0]], rows[sizes[-1]])))
     print(f"{values.max_steps} steps of {BATCH_SIZE} images; seconds to the first step of {values.starts} starts")
 

@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.common import Table
+from benchmarks.common import Table, define_json_flag, write_json
 from cae import cli
 from cae.config import define_config_flags
 from cae.data import outlier_sets
@@ -67,8 +67,9 @@ DRIFTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def define_flags() -> None:
-    """Defines the flags of a run, which are those of this program."""
+    """Defines the flags of a run and those of this program."""
     define_config_flags()
+    define_json_flag()
 
 
 def main() -> None:
@@ -82,15 +83,16 @@ def main() -> None:
     images |= {name: each for name, each in sets.items() if len(each) == len(test)}
     p_values = {name: detector.p_values(each) for name, each in images.items()}
 
-    table = Table({"fraction taken for outliers at": "<32"} | {f"alpha {alpha}": ">12.2%" for alpha in ALPHAS})
+    fractions = Table({"fraction taken for outliers at": "<32"} | {f"alpha {alpha}": ">12.2%" for alpha in ALPHAS})
     for name, values in p_values.items():
-        table.add(name, *(float(np.mean(values <= alpha)) for alpha in ALPHAS))
+        fractions.add(name, *(float(np.mean(values <= alpha)) for alpha in ALPHAS))
     print()
     columns = {"false alarms": ">14.1f", "found": ">8.1f", "of": ">5d", "false discoveries": ">19.2%"}
-    table = Table({"outliers": "<18", "test": "<26"} | columns)
+    alarms = Table({"outliers": "<18", "test": "<26"} | columns)
     for name in filter(p_values.__contains__, sets):
         for test_name, row in count_alarms(p_values[INLIERS], p_values[name], run.config.seed).items():
-            table.add(name, test_name, *row.values())
+            alarms.add(name, test_name, *row.values())
+    write_json([*fractions.rows, *alarms.rows])
 
 
 def count_alarms(inliers: np.ndarray, outliers: np.ndarray, seed: int) -> Mapping[str, Mapping[str, float]]:

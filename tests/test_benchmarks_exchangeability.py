@@ -1,11 +1,13 @@
 """Changes of images that break exchangeability, and tests of many images, by hand."""
 
+import json
+
 import numpy as np
 import pytest
 from cli import call
 
 from benchmarks import exchangeability
-from benchmarks.exchangeability import DRIFTS, count_alarms
+from benchmarks.exchangeability import ALPHAS, DRIFTS, count_alarms
 
 
 def test_drifts_change_images_as_they_say(random):
@@ -40,7 +42,8 @@ def test_alarms_among_many_images_are_counted_by_hand(monkeypatch):
 
 
 def test_the_program_prints_every_change_and_set(workspace):
-    code, out, err = call("benchmarks.exchangeability", "--workdir=runs/denoise", "--dataset=digits", folder=workspace)
+    words = ("--workdir=runs/denoise", "--dataset=digits", "--json=exchangeability.json")
+    code, out, err = call("benchmarks.exchangeability", *words, folder=workspace)
     assert (code, err) == (0, "")
     lines = out.splitlines()
     rates = {line[:32].strip(): [float(word.rstrip("%")) for word in line[32:].split()] for line in lines[1:13]}
@@ -48,3 +51,10 @@ def test_the_program_prints_every_change_and_set(workspace):
     assert rates["uniform_noise"] == [100, 100, 100] and rates.keys() >= {"quarter_turn", *DRIFTS}
     assert "black" not in rates, "a single image"
     assert sum(line.startswith("uniform_noise") and "together" in line for line in lines) == 1
+    rows = json.loads((workspace / "exchangeability.json").read_text())
+    (of_test_images,) = (row for row in rows if row.get("fraction taken for outliers at") == "test images")
+    assert [f"{of_test_images[f'alpha {alpha}']:.2%}" for alpha in ALPHAS] == lines[1][32:].split()
+    (together,) = (
+        row for row in rows if (row.get("outliers"), row.get("test")) == ("uniform_noise", "together, FDR 0.1")
+    )
+    assert {"false alarms", "found", "false discoveries"} <= together.keys()

@@ -36,7 +36,7 @@ def test_two_sets_are_compared(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dataset_scaling, "measure_memory", lambda path, workdir, max_steps: memory[int(path.name)])
     monkeypatch.setattr(dataset_scaling, "time_first_step", time_first_step)
-    words = ("--folder=sets", "--sizes=200,300", "--max_steps=4", "--starts=3")
+    words = ("--folder=sets", "--sizes=200,300", "--max_steps=4", "--starts=3", "--json=scaling.json")
     code, out, err = call("benchmarks.dataset_scaling", *words, folder=tmp_path)
     assert code == 0 and err == "", err
     *_, small, large, ratio, caption = out.splitlines()
@@ -45,6 +45,7 @@ def test_two_sets_are_compared(tmp_path, monkeypatch):
     assert large.split() == ["300", "500", "400", "7.50", "6.00"]
     assert ratio.split() == ["ratio", "1.250", "1.250", "1.500", "1.500"]
     assert caption.startswith("4 steps of 128 images") and starts == [200, 300] * 3
+    assert json.loads((tmp_path / "scaling.json").read_text())[1]["last MiB"] == 400
     sets = [Records(tmp_path / "sets" / size) for size in ("200", "300")]
     assert [len(each.splits["train"]) for each in sets] == [140, 240]
     assert {len(sets[0].splits[name]) for name in ("validation", "calibration", "test")} == {20}
