@@ -73,6 +73,19 @@ def test_decisions_are_those_of_the_detector_but_near_its_threshold(exported, tr
     np.testing.assert_array_equal(outputs["is_inlier"].numpy()[far], detector.is_inlier(digits, 0.05)[far])
 
 
+def test_one_image_is_timed_in_python_and_in_a_file(exported, trained_run, tmp_path):
+    words = (f"--workdir={trained_run.workdir}", "--rounds=2", "--calls=3", "--json=times.json")
+    code, out, err = call("benchmarks.single_image", *words, f"--export={exported[1]}", folder=tmp_path)
+    assert (code, err) == (0, "") and len(out.splitlines()) == 5
+    rows = json.loads((tmp_path / "times.json").read_text())
+    assert [(row["function"], row["program"]) for row in rows] == [
+        ("denoise", "Python"), ("denoise", "ONNX"), ("detect", "Python"), ("detect", "ONNX"),
+    ]  # fmt: skip
+    assert all(0 < row["fastest ms"] <= row["slowest ms"] for row in rows) and rows[1]["ratio"] > 0
+    _, _, err = call("benchmarks.single_image", words[0], "--export=none", folder=tmp_path)
+    assert err.count("\n") == 1 and "--export=none has no onnx/denoise.onnx" in err
+
+
 # --- Without this package ---------------------------------------------------------------------------------------------
 
 RUNTIMES = ("import tensorflow", "import onnxruntime", "from ai_edge_litert", "import keras")
