@@ -202,6 +202,7 @@ def test_figures_are_found_in_what_an_evaluation_writes(trained_run):
     files = {
         "results": "report/results.json",
         "guarantee": "report/outliers_guarantee.csv",
+        "by_class": "report/outliers_fpr_by_class.csv",
         "training": "metrics.jsonl",
     }
     outputs = {name: definition.read_output(trained_run.workdir / path) for name, path in files.items()}
@@ -296,7 +297,7 @@ def test_aggregates_and_columns_of_a_training(tmp_path):
         records.save_record("t", "row", record, tmp_path)
     found = figures.Figures(tmp_path)
     assert found.values("t/row/mean:1,2") == [] and found.values("t/row/b/mean:1,2") == [0.75, 0.625]
-    assert found.values("t/row/min:b/", seed=1) == [0.25]
+    assert found.values("t/row/min:b/", seed=1) == [0.25] and found.values("t/row/max:b/", seed=1) == [1.0]
     assert found.text("t/row/minutes", "") == "12" and found.text("t/row/load", "") == "0.0 to 2.1"
     assert [figures.format_minutes([each]) for each in (44, 9.94, 2.74, 3)] == ["44", "9.9", "2.7", "3"]
     assert render.expand("a/{b,c}/{1,2}") == ["a/b/1", "a/b/2", "a/c/1", "a/c/2"]

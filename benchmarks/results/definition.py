@@ -101,6 +101,7 @@ class Table:
         command, or a key of `Row.cells`, whose format is empty.
       lines: The lines; None for one for each row.
       corner: The title of the first column.
+      source: The name of another table whose file and rows it shows; they are measured for that one.
     """
 
     name: str
@@ -108,6 +109,12 @@ class Table:
     columns: Mapping[str, tuple[str, str]]
     lines: Sequence[Line] | None = None
     corner: str = ""
+    source: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of the JSON file that it shows."""
+        return self.source or self.name
 
     def shown_lines(self) -> Sequence[Line]:
         """Returns the lines of the page."""
@@ -126,7 +133,9 @@ def train(name: str, flags: str, minutes: float) -> Command:
 def evaluate(name: str, flags: str, minutes: float) -> Command:
     """Returns the evaluation of a run that `train` made."""
     workdir = f"{{runs}}/{name}-seed{{seed}}"
-    reads = {"results": f"{workdir}/report/results.json", "guarantee": f"{workdir}/report/outliers_guarantee.csv"}
+    tables = {"guarantee": "outliers_guarantee", "by_class": "outliers_fpr_by_class", "rates": "rate_distortion"}
+    reads = {"results": f"{workdir}/report/results.json"}
+    reads |= {name: f"{workdir}/report/{table}.csv" for name, table in tables.items()}
     return Command(f"eval.py --workdir={workdir} {flags}".strip(), reads, minutes)
 
 

@@ -13,13 +13,15 @@ PUBLISHED = "published"
 
 NO_FIGURE = ""
 
+EXTREMES = {"min": min, "max": max}
+
 
 class Figures:
     """Figures of measurements and of publications by paths `TABLE/ROW/FIGURE`.
 
     `minutes` and `load` as figures are those of a row's first command, which is its training. In a figure
-    `mean:1,2` stands for the mean over several names, `min:PREFIX` for the smallest value with a prefix, unless there
-    is a figure of exactly that name.
+    `mean:1,2` stands for the mean over several names, `min:PREFIX` and `max:PREFIX` for the smallest and the largest
+    value with a prefix, unless there is a figure of exactly that name.
 
     Figures whose precision is that of their source are texts.
 
@@ -76,8 +78,9 @@ def _get(figures: Mapping[str, float], name: str) -> float | None:
     if found := re.fullmatch(r"(.*)mean:([^/]*)(.*)", name):
         values = [figures.get(f"{found[1]}{each}{found[3]}") for each in found[2].split(",")]
         return statistics.fmean(values) if all(isinstance(value, int | float) for value in values) else None
-    if name.startswith("min:"):
-        return min((value for key, value in figures.items() if key.startswith(name[4:])), default=None)
+    kind, _, prefix = name.partition(":")
+    if kind in EXTREMES:
+        return EXTREMES[kind]((value for key, value in figures.items() if key.startswith(prefix)), default=None)
     return None
 
 

@@ -187,6 +187,18 @@ LATENT_DIM = Table(
 
 # --- Color ------------------------------------------------------------------------------------------------------------
 
+CODES = {
+    "latent vector, 2 bits a dimension": ("latent vector", "2 bits a dimension", "bits_per_pixel"),
+    "4 bits": ("latent vector", "4 bits a dimension", "bits_per_pixel"),
+    "8 bits": ("latent vector", "8 bits a dimension", "bits_per_pixel"),
+    "JPEG, quality 5, without headers": ("JPEG", "quality 5", "without_headers"),
+    "quality 20, without headers": ("JPEG", "quality 20", "without_headers"),
+    "quality 1, the whole file": ("JPEG", "quality 1", "bits_per_pixel"),
+}
+"""Method, setting and column of bits by label."""
+
+RATE_METRICS = {"bits": ("bits per pixel", "{:.3g}"), "psnr": ("PSNR", "{:.2f} dB"), "ssim": ("SSIM", "{:.3f}")}
+
 COLOR = Table(
     name="color",
     columns={"minutes": ("minutes", ""), "load": ("load", ""), "psnr": ("PSNR", "{:.1f} dB")},
@@ -198,8 +210,21 @@ COLOR = Table(
                 train("color_autoencoder", "--flagfile=configs/color_autoencoder.cfg --dataset=folder:{cifar10}", 3),
                 evaluate("color_autoencoder", "--tasks=reconstruct", 1),
             ],
-            figures={"psnr": ("results", "reconstruct", "psnr")},
+            figures={"psnr": ("results", "reconstruct", "psnr")}
+            | {
+                f"{key}/{label}": ("rates", {"method": method, "setting": setting}, bits if key == "bits" else key)
+                for label, (method, setting, bits) in CODES.items()
+                for key in RATE_METRICS
+            },
             needs=(),
         )
     ],
+)
+
+RATES = Table(
+    name="rate_distortion",
+    source=COLOR.name,
+    columns=RATE_METRICS,
+    rows=COLOR.rows,
+    lines=[Line(label, f"color_autoencoder/{{column}}/{label}") for label in CODES],
 )

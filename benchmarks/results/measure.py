@@ -48,7 +48,7 @@ def select(tables: Iterable[Table], only: Sequence[str], is_quick: bool) -> list
     """
     steps = []
     for table in tables:
-        for row, seed in pairs(table):
+        for row, seed in () if table.source else pairs(table):
             commands = row.quick if is_quick else row.commands
             if commands and not (is_quick and seed != row.seeds[0]):
                 figures = {key: row.figures[key] for key in row.figures if not (is_quick and key in row.full_only)}

@@ -144,7 +144,7 @@ def format_cell(figures: Figures, table: Table, line: Line, column: str) -> str:
     if figure in cells:
         return cells[figure]
     spec = line.format or table.columns[column][1]
-    text = figures.text(f"{table.name}/{row}/{figure}", spec, line.seed)
+    text = figures.text(f"{table.file}/{row}/{figure}", spec, line.seed)
     return text + line.mark * (bool(text) and column in line.marked)
 
 
@@ -155,7 +155,7 @@ def commits(found: list[records.Record]) -> list[str]:
 
 def describe_conditions(figures: Figures, table: Table) -> str:
     """Returns a line with the commits and seeds of a table's rows, the cores, and remarks."""
-    found = {row.name: figures.records(table.name, row.name) for row in table.rows}
+    found = {row.name: figures.records(table.file, row.name) for row in table.rows}
     found = {name: each for name, each in found.items() if each}
     by_commits = group_rows({name: " and ".join(commits(each)) for name, each in found.items()})
     by_seeds = group_rows({name: ", ".join(str(record["seed"]) for record in each) for name, each in found.items()})

@@ -1,9 +1,9 @@
-"""The tables of docs/performance.md: throughput, convergence, scoring."""
+"""The tables of docs/performance.md: throughput, start and memory, scoring."""
 
 from collections.abc import Sequence
 
 from benchmarks.cases import CASES
-from benchmarks.results.definition import Command, Key, Line, Row, Table
+from benchmarks.results.definition import Command, Line, Row, Table
 from benchmarks.results.denoising import AUTOENCODER
 from benchmarks.results.outliers import DIGITS, SCORES, protocol
 
@@ -73,102 +73,38 @@ THROUGHPUT = Table(
     ],
 )
 
-# --- Convergence ------------------------------------------------------------------------------------------------------
+# --- Size of the data set ---------------------------------------------------------------------------------------------
 
-MUON = "--optimizer=muon --learning_rate=0.0025 --batch_size=64"
-
-
-def recipe(name: str, label: str, flags: str, minutes: float, figures: dict[str, Sequence[Key]]) -> Row:
-    """Returns the measurement of recipes by `benchmarks.convergence`, in figures of its table `curves`."""
-    output = f"{{runs}}/convergence-{name}.json"
-    command = Command(f"-m benchmarks.convergence {flags} --json={output}", {"curves": output}, minutes)
-    return Row(name, label, [command], figures)
-
-
-def ends(name: str) -> dict[str, Sequence[Key]]:
-    """Returns the figures of a recipe at its end, on the validation and the test split."""
-    test = {"recipe": f"{name}, test"}
-    keys = {"weights": "weights", "steps": "steps", "seconds": "seconds", "epochs": "epochs", "test_mse": "mse"}
-    return {figure: ("curves", test, key) for figure, key in keys.items()} | {
-        figure: ("curves", -2, key) for figure, key in {"mse": "mse", "psnr": "psnr", "ssim": "ssim"}.items()
-    }
-
-
-def to_baseline_error(name: str, recipe_name: str, label: str, flags: str, minutes: float) -> Row:
-    """Returns the row of a recipe, clean to clean."""
-    flags = f"--flagfile=configs/autoencoder.cfg --recipes={recipe_name} {flags}".strip()
-    return recipe(name, label, flags, minutes, ends(recipe_name))
-
-
-CONVERGENCE = Table(
-    name="convergence",
-    columns={
-        "seconds": ("seconds", "{:.1f}"),
-        "epochs": ("epochs", "{:.0f}"),
-        "mse": ("validation MSE", "{:.5f}"),
-        "test_mse": ("test MSE", "{:.5f}"),
-    },
-    corner="recipe",
-    rows=[
-        to_baseline_error("baseline", "baseline", "`--recipes=baseline`", "", 2.5),
-        to_baseline_error("conv_muon", "conv", f"`--recipes=conv --epochs=1 {MUON}`", f"--epochs=1 {MUON}", 1.5),
-        to_baseline_error(
-            "baseline_muon",
-            "baseline_tuned",
-            "`--recipes=baseline_tuned --baseline_epochs=1 ...`, the same flags",
-            f"--baseline_epochs=1 {MUON}",
-            1.2,
-        ),
-        to_baseline_error("conv", "conv", "`--recipes=conv --epochs=2` (Adam, cosine)", "--epochs=2", 2),
-        to_baseline_error(
-            "baseline_tuned",
-            "baseline_tuned",
-            "`--recipes=baseline_tuned --baseline_epochs=4`, the same schedule",
-            "--baseline_epochs=4",
-            2.5,
-        ),
-    ],
-)
-
-AT_LAST = {
-    "weights": ("parameters", "{:,.0f}"),
-    "steps": ("steps", "{:,.0f}"),
-    "mse": ("validation MSE", "{:.5f}"),
-    "psnr": ("PSNR", "{:.2f} dB"),
-    "ssim": ("SSIM", "{:.3f}"),
+SIZES = {60_000: "60,000", 1_000_000: "1,000,000"}
+SCALING_FIGURES = {
+    "max MiB": ("resident memory, at most", "{:.0f} MiB"),
+    "last MiB": ("at the end", "{:.0f} MiB"),
+    "median start": ("start of Python to first step, median of 5", "{:.2f} s"),
+    "fastest": ("fastest", "{:.2f} s"),
 }
 
-
-def for_a_time(name: str, recipe_name: str, label: str, flags: str, minutes: float) -> Row:
-    """Returns the row of an architecture that is trained for a time."""
-    return recipe(name, label, f"--recipes={recipe_name} {flags}", minutes, ends(recipe_name))
-
-
-CLEAN = "--seconds=100 --learning_rate=0.004"
-NOISY = "--seconds=45 --noise=gaussian:0.5 --batch_size=64"
-
-EQUAL_TIME = Table(
-    name="equal_time",
-    columns=AT_LAST,
-    corner="architecture",
+SCALING = Table(
+    name="dataset_scaling",
+    columns=SCALING_FIGURES,
+    corner="images",
     rows=[
-        for_a_time("baseline", "baseline", "baseline CNN: strided convolutions, mirrored", CLEAN, 2.5),
-        for_a_time("conv", "conv", "`conv`: space-to-depth, residual blocks, mirrored", CLEAN, 2.5),
+        Row(
+            name="streamed",
+            commands=[
+                Command(
+                    "-m benchmarks.dataset_scaling --json={runs}/dataset_scaling.json",
+                    {"scaling": "{runs}/dataset_scaling.json"},
+                    8,
+                )
+            ],
+            figures={f"{size}/{key}": ("scaling", {"images": size}, key) for size in SIZES for key in SCALING_FIGURES},
+            needs=(),
+        )
     ],
+    lines=[Line(label, f"streamed/{size}/{{column}}") for size, label in SIZES.items()],
 )
 
-DENOISERS = Table(
-    name="equal_time_denoisers",
-    columns=AT_LAST,
-    corner="architecture",
-    rows=[
-        for_a_time("unet", "unet", "`unet`, Muon", f"{NOISY} --optimizer=muon --learning_rate=0.005", 1.5),
-        for_a_time("dncnn", "dncnn", "`dncnn`, Muon", f"{NOISY} --optimizer=muon --learning_rate=0.005", 1.5),
-        for_a_time("unet_adam", "unet", "`unet`, Adam", f"{NOISY} --optimizer=adam --learning_rate=0.002", 1.5),
-    ],
-)
-
-# --- Scoring ----------------------------------------------------------------------------------------------------------
+# --- Scores -----------------------------------------------------------------------------------------------------------
 
 SCORING_FIGURES = {
     "images/s": ("images/s, fastest of 5 rounds", "{:,.0f}"),
