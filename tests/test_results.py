@@ -235,6 +235,13 @@ def test_files_have_only_rows_that_are_defined_and_commits_that_exist():
         assert (records.TABLES / f"{name}.json").read_text() == records.format_table(table)
 
 
+def test_publications_have_a_source_and_conditions():
+    published = records.load_table(figures.PUBLISHED)
+    assert published.keys() <= TABLES.keys()
+    for each in (each for table in published.values() for each in table.values()):
+        assert len(each["source"]) > 5 and len(each["conditions"]) > 5 and each["figures"], each["label"]
+
+
 # --- Pages ------------------------------------------------------------------------------------------------------------
 
 

@@ -162,8 +162,6 @@ LEFT_OUT_PUBLISHED = Table(
         Line("the same, AUROC", "vae/auroc/{column}"),
         Line("MEG", "meg/auprc/{column}"),
         Line("latent energy-based model", "latent_ebm/auprc/{column}"),
-        Line("a hierarchical VAE", "hierarchical_vae/auprc/{column}"),
-        Line("the best known to us", "best_known/auprc/{column}"),
     ],
 )
 """Figures of publications alone, to stand below a text."""

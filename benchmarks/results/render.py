@@ -184,8 +184,7 @@ def render_publications(figures: Figures, table: str) -> str:
     """Returns a list of a table's publications: the source of their figures, and conditions that differ from ours."""
     lines = []
     for each in figures.published[table].values():
-        conditions = each["conditions"] or "conditions not compared"
-        lines.append(f"- {each['label']}: {each['source']}; {conditions}.")
+        lines.append(f"- {each['label']}: {each['source']}; {each['conditions']}.")
     return "\n".join(lines)
 
 
