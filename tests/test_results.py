@@ -121,6 +121,14 @@ def test_an_interrupted_command_ends_and_its_minutes_count_when_it_is_resumed(wo
     assert 3 < resumed["minutes"] < 3.5 and (workspace.runs / "log").read_text().split()[-1] == "ended"
 
 
+def test_a_figure_may_be_that_of_a_folder_which_a_flag_names(workspace):
+    command = shell("scores", "echo '{\"folder:/a/letters\": 0.5}' > {runs}/scores.json")
+    table = dataclasses.replace(FAKE, rows=[Row("row", "", [command], {"v": ("out", "folder:{omniglot}")}, needs=())])
+    workspace = dataclasses.replace(workspace, folders={"omniglot": "/a/letters"})
+    assert measure.run(measure.select([table], [], False), workspace, workspace.runs / "tables") == 0
+    assert records.load_table("fake", workspace.runs / "tables")["row"][0]["figures"] == {"v": 0.5}
+
+
 def test_two_processes_never_measure_at_once(tmp_path):
     with (
         runner.lock(tmp_path / "lock"),
@@ -209,7 +217,7 @@ def test_figures_are_found_in_what_an_evaluation_writes(trained_run):
     names = ("denoising", "interpolation", "latents", "outliers", "conformal")
     paths = [path for name in names for row in TABLES[name].rows for path in row.figures.values()]
     # The digits have no further data sets of outliers, and too few images for smaller rates.
-    paths = [path for path in paths if not {"fashion_mnist", "omniglot"} & {*map(str, path)}]
+    paths = [path for path in paths if not {"fashion_mnist", "folder:{omniglot}"} & {*map(str, path)}]
     paths = [path for path in paths if {"alpha": 0.01} not in path]
     assert len(paths) > 100
     for path in paths:
@@ -300,11 +308,12 @@ def test_figures_are_formatted_with_their_range(values, spec, text):
 def test_aggregates_and_columns_of_a_training(tmp_path):
     command = {"command": "a", "commit": "1", "date": None, "minutes": 12.4, "load": [0.04, 2.06]}
     for seed, value in ((0, 0.5), (1, 0.25)):
+        command = command | {"load": [0.04 + seed, 2.06]}
         record = {"seed": seed, "commands": [command], "figures": {"b/1": value, "b/2": 1.0, "c": 3}}
         records.save_record("t", "row", record, tmp_path)
     found = figures.Figures(tmp_path)
     assert found.values("t/row/mean:1,2") == [] and found.values("t/row/b/mean:1,2") == [0.75, 0.625]
     assert found.values("t/row/min:b/", seed=1) == [0.25] and found.values("t/row/max:b/", seed=1) == [1.0]
-    assert found.text("t/row/minutes", "") == "12" and found.text("t/row/load", "") == "0.0 to 2.1"
+    assert found.text("t/row/minutes", "") == "12" and found.text("t/row/load", "") == "0.5 to 2.1"
     assert [figures.format_minutes([each]) for each in (44, 9.94, 2.74, 3)] == ["44", "9.9", "2.7", "3"]
     assert render.expand("a/{b,c}/{1,2}") == ["a/b/1", "a/b/2", "a/c/1", "a/c/2"]

@@ -95,6 +95,9 @@ DENOISING = Table(
             quick="--flagfile=configs/unet.cfg --epochs=1",
             seeds=THREE_SEEDS,
         ),
+        denoiser(
+            "unet_30", "--flagfile=configs/unet.cfg --precision=mixed_bfloat16 --epochs=66", 29, "the same, longer"
+        ),
         denoiser("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 38, "many noises to clean"),
         Row(
             name="autoencoder",

@@ -53,8 +53,15 @@ class Figures:
         return format_minutes([each["minutes"] for each in commands if each["minutes"] is not None])
 
     def load(self, path: str) -> str:
-        """Returns the load average at the start and the end of the training of a row `TABLE/ROW`, and remarks."""
+        """Returns the load average at the start and the end of the training of a row `TABLE/ROW`, means over seeds.
+
+        Where it was not recorded, remarks stand instead.
+        """
         commands = [record["commands"][0] for record in self.records(*path.split("/", 1))]
+        if commands and all(each["load"] for each in commands):
+            return format_load(
+                {"load": [statistics.fmean(loads) for loads in zip(*(each["load"] for each in commands))]}
+            )
         return "; ".join(dict.fromkeys(filter(None, map(format_load, commands))))
 
     def text(self, path: str, spec: str, seed: int | None = None) -> str:

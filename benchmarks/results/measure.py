@@ -126,7 +126,7 @@ def run(steps: Sequence[Step], workspace: Workspace, output: Path) -> int:
             meter = Meter(bar.update, minutes)
             bar.set_description_str(str(step))
             try:
-                record = measure(step, journal, meter.tick)
+                record = measure(step, journal, workspace, meter.tick)
                 records.save_record(step.table, step.row.name, record, output)
                 cli.print_line(f"{step}: {format_seconds(60 * sum(each['minutes'] for each in record['commands']))}")
             except (CommandError, LookupError) as error:
@@ -153,7 +153,7 @@ class Meter:
         self._update(self._left)
 
 
-def measure(step: Step, journal: Journal, tick: Callable[[float], None]) -> records.Record:
+def measure(step: Step, journal: Journal, workspace: Workspace, tick: Callable[[float], None]) -> records.Record:
     """Runs the commands of a step, and returns what a table's file has of it.
 
     Raises:
@@ -165,7 +165,12 @@ def measure(step: Step, journal: Journal, tick: Callable[[float], None]) -> reco
         entry, written = journal.run(command, step.seed, tick)
         commands.append(entry | {"minutes": round(entry["minutes"], 2)})
         outputs |= written
-    figures = {name: find(outputs, path) for name, path in step.figures.items()}
+    # A folder of images has its name in what evaluations write.
+    paths = {
+        name: [workspace.fill(key, step.seed) if isinstance(key, str) else key for key in path]
+        for name, path in step.figures.items()
+    }
+    figures = {name: find(outputs, path) for name, path in paths.items()}
     return {"seed": step.seed, "commands": commands, **records.machine(), "figures": figures}
 
 

@@ -16,6 +16,9 @@ SETS = {
     "missing_square": "missing square", "overlaid": "two digits overlaid",
 }  # fmt: skip
 
+FOLDERS = {"omniglot": "folder:{omniglot}"}
+"""Names, in an evaluation's results, of sets that are read from a folder."""
+
 OUTLIERS = Table(
     name="outliers",
     columns={score: (score, "{:.4f}") for score in SCORES},
@@ -25,7 +28,9 @@ OUTLIERS = Table(
             commands=AUTOENCODER,
             quick=QUICK_AUTOENCODER,
             figures={
-                f"{score}/{name}": ("results", "outliers", "scores", score, name) for score in SCORES for name in SETS
+                f"{score}/{name}": ("results", "outliers", "scores", score, FOLDERS.get(name, name))
+                for score in SCORES
+                for name in SETS
             },
             full_only=[f"{score}/omniglot" for score in SCORES],
             needs=NEEDS,

@@ -182,10 +182,9 @@ def group_rows(texts: Mapping[str, str]) -> str:
 
 def render_publications(figures: Figures, table: str) -> str:
     """Returns a list of a table's publications: the source of their figures, and conditions that differ from ours."""
-    lines = []
-    for each in figures.published[table].values():
-        lines.append(f"- {each['label']}: {each['source']}; {each['conditions']}.")
-    return "\n".join(lines)
+    return "\n".join(
+        f"- {each['label']}: {each['source']}; {each['conditions']}." for each in figures.published[table].values()
+    )
 
 
 def render_measurements(figures: Figures) -> str:
