@@ -1,6 +1,7 @@
 """The throughput benchmark: its cases compute the same thing, and FLOPs agree with those worked out by hand."""
 
 import importlib.util
+import json
 import sys
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 from cli import assert_one_line, call
 
-from benchmarks import cases, common, flops, throughput
+from benchmarks import cases, common, flops, startup, throughput
 from benchmarks.baseline_models import build_baseline
 from cae import models
 from cae.config import Config
@@ -119,7 +120,21 @@ def test_first_step_is_timed_in_a_new_process(tmp_path, monkeypatch):
     monkeypatch.setattr(common.subprocess, "run", lambda command, **_: commands.append(command))
     assert 0 <= common.time_first_step(*SMALL) < 60
     assert commands == [[sys.executable, "-m", "benchmarks.first_step", *SMALL]]
-    assert call("benchmarks.first_step", *SMALL, folder=tmp_path) == (0, "", "")
+    code, out, err = call("benchmarks.first_step", *SMALL, folder=tmp_path)
+    pieces = json.loads(out)
+    assert (code, err) == (0, "") and len(pieces) == 6 and all(seconds >= 0 for seconds in pieces.values())
+
+
+def test_pieces_of_a_start_are_medians_over_processes(tmp_path, monkeypatch):
+    starts = iter([{"a": 99.0, "b": 99.0}, {"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 6.0}, {"a": 2.0, "b": 5.0}])
+    monkeypatch.setattr(startup, "start", lambda command: next(starts))
+    code, out, err = call("benchmarks.startup", *SMALL, "--starts=3", "--json=pieces.json", folder=tmp_path)
+    assert (code, err) == (0, "")
+    # The first start is not counted; the sums are 4, 7 and 7.
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["a", "2.00", "1.00"], ["b", "5.00", "1.00"], ["in", "all", "7.00", "4.00"],
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "pieces.json").read_text())[2] == {"piece": "in all", "median s": 7, "fastest s": 4}
 
 
 def test_cases_return_rates():

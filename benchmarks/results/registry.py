@@ -41,6 +41,7 @@ TABLES = {
         convergence.EQUAL_TIME,
         convergence.DENOISERS,
         convergence.KERAS_EXAMPLE,
+        speed.STARTUP,
         speed.SCALING,
         speed.SCORING,
         deployment.PARITY,

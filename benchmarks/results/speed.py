@@ -73,6 +73,33 @@ THROUGHPUT = Table(
     ],
 )
 
+# --- Start ------------------------------------------------------------------------------------------------------------
+
+PIECES = (
+    "Python and flags", "TensorFlow and Keras", "other imports", "data set opened", "images read, model built",
+    "first step, traced and taken", "in all",
+)  # fmt: skip
+START_FIGURES = {"median s": ("median of 5 starts", "{:.2f} s"), "fastest s": ("fastest", "{:.2f} s")}
+
+STARTUP = Table(
+    name="startup",
+    columns=START_FIGURES,
+    rows=[
+        Row(
+            name="denoise",
+            commands=[
+                Command(
+                    "-m benchmarks.startup --flagfile=configs/denoise.cfg --json={runs}/startup.json",
+                    {"pieces": "{runs}/startup.json"},
+                    1,
+                )
+            ],
+            figures={f"{piece}/{key}": ("pieces", {"piece": piece}, key) for piece in PIECES for key in START_FIGURES},
+        )
+    ],
+    lines=[Line(piece, f"denoise/{piece}/{{column}}") for piece in PIECES],
+)
+
 # --- Size of the data set ---------------------------------------------------------------------------------------------
 
 SIZES = {60_000: "60,000", 1_000_000: "1,000,000"}
