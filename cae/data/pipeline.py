@@ -50,9 +50,9 @@ class TrainData:
 
     Attributes:
       train: Takes a first and a last step, and returns the batches from the one up to, not including, the other.
-      make_validation: Returns `validation`, which is traced after the first epoch.
+      make_validation: Returns `validation`; it and the next two are traced when they are first needed.
       make_train_eval: Returns `train_eval`.
-      sample: Batches of at most `MAX_SAMPLE_EXAMPLES` clean training images, evenly spaced.
+      make_sample: Returns `sample`.
       num_images: Number of images in an epoch.
       batch_size: Number of images in a training batch.
       examples: A batch of validation images of one size, where those of `validation` differ.
@@ -61,7 +61,7 @@ class TrainData:
     train: Callable[[int, int], tf.data.Dataset]
     make_validation: Callable[[], tf.data.Dataset]
     make_train_eval: Callable[[], tf.data.Dataset]
-    sample: tf.data.Dataset
+    make_sample: Callable[[], tf.data.Dataset]
     num_images: int
     batch_size: int
     examples: tf.data.Dataset | None = None
@@ -75,6 +75,11 @@ class TrainData:
     def train_eval(self) -> tf.data.Dataset:
         """Batches of the first training images, to be evaluated as `validation` is."""
         return self.make_train_eval()
+
+    @functools.cached_property
+    def sample(self) -> tf.data.Dataset:
+        """Batches of at most `MAX_SAMPLE_EXAMPLES` clean training images, evenly spaced."""
+        return self.make_sample()
 
     def num_steps(self, epochs: int) -> int:
         """Returns the number of steps in which every image occurs `epochs` times; the last batch may exceed that."""
@@ -98,7 +103,7 @@ def make_train_data(
         train=_make_train_batches(lambda indices, seed: gather(indices)[:1], num_images, *options),
         make_validation=evaluate(gather_validation, len(dataset.splits["validation"])),
         make_train_eval=evaluate(gather, min(TRAIN_EVAL_EXAMPLES, num_images)),
-        sample=evaluation_batches(
+        make_sample=lambda: evaluation_batches(
             gather, range(0, num_images, -(-num_images // MAX_SAMPLE_EXAMPLES)), None, EVAL_BATCH_SIZE, seed
         ),
         num_images=num_images,
@@ -124,7 +129,7 @@ def _make_crop_data(
         ),
         make_validation=lambda: evaluate(validation, indices, MAX_VALIDATION_SIDE),
         make_train_eval=lambda: evaluate(train, indices[: len(train)], MAX_VALIDATION_SIDE),
-        sample=evaluate(train, range(len(train)), crops.size, EVAL_BATCH_SIZE),
+        make_sample=lambda: evaluate(train, range(len(train)), crops.size, EVAL_BATCH_SIZE),
         num_images=num_images,
         batch_size=batch_size,
         examples=evaluate(validation, indices[:NUM_SUMMARY_EXAMPLES], crops.size, NUM_SUMMARY_EXAMPLES),

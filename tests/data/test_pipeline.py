@@ -132,7 +132,7 @@ def test_replicas_get_slices_of_the_same_batch(dataset, mirrored):
 
 def test_number_of_steps_of_epochs():
     data = pipeline.TrainData(
-        train=None, make_validation=None, make_train_eval=None, sample=None, num_images=50_000, batch_size=128
+        train=None, make_validation=None, make_train_eval=None, make_sample=None, num_images=50_000, batch_size=128
     )
     assert data.num_steps(1) == 391 and data.num_steps(100) == 39063  # 50,000 / 128 = 390.625
 
