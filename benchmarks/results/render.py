@@ -188,14 +188,16 @@ def render_publications(figures: Figures, table: str) -> str:
 
 
 def render_measurements(figures: Figures) -> str:
-    """Returns a table of all commands that were run, each once."""
-    rows: dict[tuple, list[str]] = {}
+    """Returns a table of all commands that were run, each once, and above it how long they took."""
+    found: dict[tuple, tuple[Mapping[str, Any], records.Record]] = {}
     for name in TABLES:
         for record in itertools.chain.from_iterable(figures.tables.get(name, {}).values()):
             for command in filter(itemgetter("command"), record["commands"]):
-                rows.setdefault((command["command"], command["commit"]), describe_command(command, record))
+                found.setdefault((command["command"], command["commit"]), (command, record))
+    minutes = [command["minutes"] for command, _ in found.values() if command["minutes"] is not None]
+    title = f"{len(found)} commands; the {len(minutes)} whose time was recorded took {sum(minutes) / 60:.1f} h in all."
     header = ["command", "commit", "date", "minutes", "load", "processor", "versions"]
-    return markdown_table(header, iter(rows.values()))
+    return f"{title}\n\n" + markdown_table(header, (describe_command(*each) for each in found.values()))
 
 
 def describe_command(command: Mapping[str, Any], record: records.Record) -> list[str]:
