@@ -130,7 +130,9 @@ SINGLE_IMAGE = Table(
 
 # --- Apache Beam ------------------------------------------------------------------------------------------------------
 
-EXPORTED = export("autoencoder", "mse", AUTOENCODER[0], "saved_model", "detect")
+# A run of its own: the detector that is saved in a run's folder is the last one that was fitted.
+TRAINING = train("autoencoder_mse", "--flagfile=configs/autoencoder.cfg --epochs=5", 1.5)
+EXPORTED = export("autoencoder_mse", "mse", TRAINING, "saved_model", "detect")
 
 BEAM = Table(
     name="beam",
@@ -141,7 +143,7 @@ BEAM = Table(
             commands=[
                 *EXPORTED,
                 Command(
-                    f"-m benchmarks.beam_prediction --workdir={AUTOENCODER[0].resumes}"
+                    f"-m benchmarks.beam_prediction --workdir={TRAINING.resumes}"
                     f" --saved_model={EXPORTED[-1].resumes} --json={{runs}}/beam_prediction.json",
                     {"beam": "{runs}/beam_prediction.json"},
                     6,
