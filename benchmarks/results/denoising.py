@@ -19,8 +19,8 @@ FEW = "--baseline_images=100 --baseline_tuning_images=16"
 DENOISE = f"--tasks=denoise {FEW} --noise=gaussian:0.5"
 
 AUTOENCODER = (
-    train("autoencoder", "--flagfile=configs/autoencoder.cfg --epochs=5", 2),
-    evaluate("autoencoder", "--outlier_datasets=fashion_mnist,folder:{omniglot}", 5),
+    train("autoencoder", "--flagfile=configs/autoencoder.cfg --epochs=5", 1.5),
+    evaluate("autoencoder", "--outlier_datasets=fashion_mnist,folder:{omniglot}", 3),
 )
 """The plain autoencoder and its whole evaluation, which rows of most tables share."""
 
@@ -78,11 +78,11 @@ DENOISING = Table(
     | {name: (name.upper(), spec) for name, spec in FORMATS.items()},
     corner="command",
     rows=[
-        denoiser("denoise", "--flagfile=configs/denoise.cfg", 44, "noisy to clean, 100 epochs"),
+        denoiser("denoise", "--flagfile=configs/denoise.cfg", 28, "noisy to clean, 100 epochs"),
         denoiser(
             "denoise_7",
             "--flagfile=configs/denoise.cfg --epochs=7",
-            2.7,
+            2,
             "noisy to clean",
             quick="--flagfile=configs/denoise.cfg --epochs=1",
             seeds=THREE_SEEDS,
@@ -90,7 +90,7 @@ DENOISING = Table(
         denoiser(
             "unet",
             "--flagfile=configs/unet.cfg",
-            9,
+            4.3,
             "noisy to clean, no latent vector",
             quick="--flagfile=configs/unet.cfg --epochs=1",
             seeds=THREE_SEEDS,
@@ -98,7 +98,7 @@ DENOISING = Table(
         denoiser(
             "unet_30", "--flagfile=configs/unet.cfg --precision=mixed_bfloat16 --epochs=66", 29, "the same, longer"
         ),
-        denoiser("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 38, "many noises to clean"),
+        denoiser("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 25, "many noises to clean"),
         Row(
             name="autoencoder",
             label="`python train.py --flagfile=configs/autoencoder.cfg --epochs=5`",
@@ -132,7 +132,7 @@ DENOISING = Table(
             name="noisy_input",
             label="the noisy input itself",
             commands=[
-                train("denoise_7", "--flagfile=configs/denoise.cfg --epochs=7", 2.7),
+                train("denoise_7", "--flagfile=configs/denoise.cfg --epochs=7", 2),
                 evaluate("denoise_7", DENOISE, 1.5),
             ],
             quick=[
@@ -183,8 +183,8 @@ BENCHMARK = Table(
         Row(
             name="psnr",
             commands=[
-                train("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 38),
-                train("unet", "--flagfile=configs/unet.cfg", 9),
+                train("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 25),
+                train("unet", "--flagfile=configs/unet.cfg", 4.3),
                 AUTOENCODER[0],
                 COMPARISON,
             ],

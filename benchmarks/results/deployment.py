@@ -9,7 +9,7 @@ from benchmarks.results.outliers import TRAININGS
 MODELS = {
     "denoise_2": ("conv, denoise", "fisher", TRAININGS["denoise_2"]),
     "autoencoder": ("conv, autoencoder", "knn", AUTOENCODER[0]),
-    "vae": ("vae, vae", "mahalanobis", train("vae", "--flagfile=configs/vae.cfg", 3)),
+    "vae": ("vae, vae", "mahalanobis", train("vae", "--flagfile=configs/vae.cfg", 2.5)),
     "unet_1": ("unet, unet", "denoising", train("unet_1", "--flagfile=configs/unet.cfg --epochs=1", 1.2)),
     "dncnn_1": (
         "dncnn, dncnn",

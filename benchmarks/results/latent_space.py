@@ -10,15 +10,15 @@ QUICK_EVALUATION = "--tasks=interpolate,latents --interpolation_pairs=50 --kmean
 RUNS = {
     "affine_invariant": [
         train("affine_invariant", "--flagfile=configs/affine_invariant.cfg", 16),
-        evaluate("affine_invariant", "--tasks=latents", 3),
+        evaluate("affine_invariant", "--tasks=latents", 1),
     ],
     "acai": [
         train("acai", "--flagfile=configs/acai.cfg", 15),
-        evaluate("acai", "--tasks=interpolate,latents", 4),
+        evaluate("acai", "--tasks=interpolate,latents", 1),
     ],
     "vae": [
-        train("vae", "--flagfile=configs/vae.cfg", 3),
-        evaluate("vae", "--tasks=interpolate,latents", 4),
+        train("vae", "--flagfile=configs/vae.cfg", 2.5),
+        evaluate("vae", "--tasks=interpolate,latents", 1),
     ],
     "autoencoder": AUTOENCODER,
 }  # fmt: skip
