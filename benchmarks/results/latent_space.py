@@ -103,7 +103,6 @@ LINES = Table(
         lines("lines", "`lines.cfg`: 2-dimensional latent vectors, weight 0.125", "", 9, QUICK_LINES),
         lines("lines_less_regularized", f"`{VARIANT}`", f" {VARIANT}", 10),
         lines("lines_24", "`lines.cfg`, with `--epochs=24`", " --epochs=24", 9),
-        lines("lines_90", "`lines.cfg`, with `--epochs=90`", " --epochs=90", 29),
         Row("acai", "ACAI as published, 64-dimensional", needs=()),
         Row("acai_baseline", "its plain autoencoder", needs=()),
         Row("validation_32", "validation lines, 32 dimensions, 3 epochs", needs=()),
