@@ -25,6 +25,7 @@ from cae.beam import model, tasks
 from cae.config import define_config_flags
 from cae.data.arrays import to_pil
 from cae.data.image_io import read_image
+from cae.errors import UserError
 from cae.run import Run
 from cae.tasks.flags import dataset_location
 from cae.workdir import workdir_from_flags
@@ -103,7 +104,7 @@ def run_program(words: list[str]) -> tuple[float, float]:
                     continue  # It has ended.
             time.sleep(0.2)
     if process.returncode:
-        raise RuntimeError(f"{words} ended with exit code {process.returncode}")
+        raise UserError(f"python -m {' '.join(words)} ended with exit code {process.returncode}; run it to see why")
     return time.perf_counter() - start, peak / 2**20
 
 

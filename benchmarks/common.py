@@ -170,8 +170,19 @@ def measure_seconds(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     return time.perf_counter() - start
 
 
+def time_pieces(*flags: str) -> dict[str, float]:
+    """Returns the seconds of each piece from the start of a new Python process to the end of its first training step.
+
+    Raises:
+      UserError: The process failed; the message is its last line.
+    """
+    command = [sys.executable, "-m", "benchmarks.first_step", *flags]
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    if process.returncode:
+        raise UserError((process.stderr.strip().splitlines() or [f"{command} failed without output"])[-1])
+    return json.loads(process.stdout.splitlines()[-1])
+
+
 def time_first_step(*flags: str) -> float:
     """Returns the seconds from the start of a new Python process to the end of its first training step."""
-    command = [sys.executable, "-m", "benchmarks.first_step", *flags]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return measure_seconds(subprocess.run, command, check=True, **silent)
+    return sum(time_pieces(*flags).values())

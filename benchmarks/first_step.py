@@ -37,9 +37,8 @@ def main() -> None:
     end("Python and flags")
     runtime.import_tensorflow()
     end("TensorFlow and Keras")
-    make_strategy = distribution.make_strategy
-    open_dataset = datasets.open_dataset
-    make_stepper = stepper.Stepper
+    # A module is imported when something of it is first named.
+    make_strategy, open_dataset, make_stepper = distribution.make_strategy, datasets.open_dataset, stepper.Stepper
     end("other imports")
     strategy = make_strategy(config.distribution_strategy, config.logical_cpus)
     dataset = open_dataset(config)

@@ -7,6 +7,7 @@ export, in a warm process, in turns. A time is the median of --calls calls; the 
 of --rounds times, and the ratio of Python's time to the file's in the median round.
 """
 
+import functools
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import onnxruntime
 from absl import flags
 
-from benchmarks.common import Table, define_json_flag, measure_seconds
+from benchmarks.common import Table, define_json_flag, measure_seconds, run_rounds
 from cae import cli
 from cae.config import define_config_flags
 from cae.errors import UserError
@@ -41,10 +42,13 @@ def main() -> None:
     image = run.open_dataset(**dataset_location(flags.FLAGS)).load("test")[0][:1]
     table = Table(COLUMNS)
     for name, python in {"denoise": run.denoise, "detect": run.is_inlier}.items():
-        seconds = time_in_turns({"Python": lambda python=python: python(image), "ONNX": load(folder, name, image)})
-        ratio = statistics.median(slow / fast for slow, fast in zip(*seconds.values()))
-        for program, each in seconds.items():
-            table.add(name, program, 1000 * min(each), 1000 * max(each), ratio if program == "ONNX" else None)
+        calls = {"Python": functools.partial(python, image), "ONNX": load(folder, name, image)}
+        rates = run_rounds(
+            {program: functools.partial(measure_rate, call) for program, call in calls.items()}, flags.FLAGS.rounds
+        )
+        ratio = statistics.median(onnx / python for python, onnx in zip(*rates.values()))
+        for program, each in rates.items():
+            table.add(name, program, 1000 / max(each), 1000 / min(each), ratio if program == "ONNX" else None)
     table.write()
 
 
@@ -60,13 +64,9 @@ def load(folder: Path, name: str, image: np.ndarray) -> Callable[[], list]:
     return lambda: session.run(None, {each.name: inputs[each.name] for each in session.get_inputs()})
 
 
-def time_in_turns(functions: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Returns the median seconds of a call of each function in each round, after one that warms up."""
-    seconds = {name: [] for name in functions}
-    for _ in range(flags.FLAGS.rounds + 1):
-        for name, function in functions.items():
-            seconds[name].append(statistics.median(measure_seconds(function) for _ in range(flags.FLAGS.calls)))
-    return {name: each[1:] for name, each in seconds.items()}
+def measure_rate(call: Callable[[], object]) -> float:
+    """Returns how many calls a second the median of some calls makes."""
+    return 1 / statistics.median(measure_seconds(call) for _ in range(flags.FLAGS.calls))
 
 
 if __name__ == "__main__":

@@ -5,16 +5,14 @@ python -m benchmarks.startup --flagfile=configs/denoise.cfg
 Starts --starts new processes, one after the other, after one that is not counted: it reads files from the disk.
 """
 
-import json
 import statistics
-import subprocess
-import sys
 
 from absl import flags
 
-from benchmarks.common import Table, config_flags, define_json_flag
+from benchmarks.common import Table, config_flags, define_json_flag, time_pieces
 from cae import cli
 from cae.config import config_from_flags, define_config_flags
+from cae.progress import phase
 
 COLUMNS = {"piece": "<30", "median s": ">10.2f", "fastest s": ">10.2f"}
 
@@ -28,8 +26,12 @@ def define_flags() -> None:
 
 def main() -> None:
     """Measures and prints a table."""
-    command = [sys.executable, "-m", "benchmarks.first_step", *config_flags(config_from_flags())]
-    starts = [start(command) for _ in range(flags.FLAGS.starts + 1)][1:]
+    starts, words = [], config_flags(config_from_flags())
+    with phase("starting", flags.FLAGS.starts + 1, "start") as bar:
+        for _ in range(flags.FLAGS.starts + 1):
+            starts.append(time_pieces(*words))
+            bar.update(1)
+    starts = starts[1:]
     table = Table(COLUMNS)
     for piece in starts[0]:
         seconds = [each[piece] for each in starts]
@@ -37,11 +39,6 @@ def main() -> None:
     totals = [sum(each.values()) for each in starts]
     table.add("in all", statistics.median(totals), min(totals))
     table.write()
-
-
-def start(command: list[str]) -> dict[str, float]:
-    """Runs the command of `benchmarks.first_step`, and returns the seconds of each piece."""
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
 
 
 if __name__ == "__main__":

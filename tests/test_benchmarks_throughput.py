@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -116,10 +117,16 @@ def test_cases_are_measured_in_processes_and_those_that_cannot_be_are_skipped(tm
 
 
 def test_first_step_is_timed_in_a_new_process(tmp_path, monkeypatch):
-    commands = []
-    monkeypatch.setattr(common.subprocess, "run", lambda command, **_: commands.append(command))
-    assert 0 <= common.time_first_step(*SMALL) < 60
-    assert commands == [[sys.executable, "-m", "benchmarks.first_step", *SMALL]]
+    commands, results = [], [(0, 'a line\n{"a": 1.5, "b": 2}\n', ""), (2, "", "a traceback\nthere is no data set\n")]
+    monkeypatch.setattr(
+        common.subprocess,
+        "run",
+        lambda command, **_: commands.append(command) or subprocess.CompletedProcess(command, *results.pop(0)),
+    )
+    assert common.time_first_step(*SMALL) == 3.5
+    with pytest.raises(UserError, match=r"^there is no data set$"):
+        common.time_first_step(*SMALL)
+    assert commands.pop() and commands == [[sys.executable, "-m", "benchmarks.first_step", *SMALL]]
     code, out, err = call("benchmarks.first_step", *SMALL, folder=tmp_path)
     pieces = json.loads(out)
     assert (code, err) == (0, "") and len(pieces) == 6 and all(seconds >= 0 for seconds in pieces.values())
@@ -127,7 +134,7 @@ def test_first_step_is_timed_in_a_new_process(tmp_path, monkeypatch):
 
 def test_pieces_of_a_start_are_medians_over_processes(tmp_path, monkeypatch):
     starts = iter([{"a": 99.0, "b": 99.0}, {"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 6.0}, {"a": 2.0, "b": 5.0}])
-    monkeypatch.setattr(startup, "start", lambda command: next(starts))
+    monkeypatch.setattr(startup, "time_pieces", lambda *words: next(starts))
     code, out, err = call("benchmarks.startup", *SMALL, "--starts=3", "--json=pieces.json", folder=tmp_path)
     assert (code, err) == (0, "")
     # The first start is not counted; the sums are 4, 7 and 7.

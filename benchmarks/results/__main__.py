@@ -1,8 +1,8 @@
 """Measures every figure of the pages again, and renders them: python -m benchmarks.results [--only=denoising,...].
 
-Rows whose figures were measured at this commit are left as they are; an interrupted command continues where it was.
-`--budget=quick` trains for a fraction of the time, in 15 minutes or less, into folders of its own, and compares with
-the figures of the pages.
+Rows whose code is that of the commit at which they were measured are left as they are; an interrupted command continues
+where it was. `--budget=quick` trains for a fraction of the time, in 15 minutes or less, into folders of its own, and
+compares with the figures of the pages.
 """
 
 from pathlib import Path
