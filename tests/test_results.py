@@ -102,6 +102,7 @@ MEASURED = {
     "readme.md.j2": r"\d\.\d|\d ?%|\d (?:dB|min|s)\b",
     "configs.j2": r"\d\.\d|\d ?%|\d (?:dB|min|s)\b",
     "results.md.j2": r"\d\.\d\d|\d (?:dB|min|s)\b",
+    "which_score.md.j2": r"\d\.\d",
     "macros.j2": r"\d",
 }
 """What looks like a measured figure, beside levels of noise; docs/results.md has percentages of protocols."""

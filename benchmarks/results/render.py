@@ -1,8 +1,8 @@
 """Makes the pages from the tables' files: python -m benchmarks.results.render.
 
 `docs/results.md` is `templates/results.md.j2`; what stands between `<!-- results: NAME -->` and `<!-- results: end -->`
-on another page is the table of that name, or, in README.md, `templates/readme.md.j2`; the comments of
-`configs/NAME.cfg` from `# Expected` on are the block of that name in `templates/configs.j2`.
+on another page is `templates/NAME.md.j2`, or else the table of that name; the comments of `configs/NAME.cfg` from
+`# Expected` on are the block of that name in `templates/configs.j2`.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from cae import cli
 from cae.io_utils import atomic_write
 
 BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- results: end -->\n)", re.DOTALL)
-"""A part of a page that is made from the files: README's table, or the table of that name."""
+"""A part of a page that is made from the files: the template or the table of that name."""
 
 CONFIG_COMMENTS = re.compile(r"^# Expected.*?(?=^--)", re.DOTALL | re.MULTILINE)
 
@@ -67,8 +67,8 @@ def render_pages(figures: Figures) -> dict[Path, str]:
 
 def render_block(environment: jinja2.Environment, name: str) -> str:
     """Returns what stands between the markers of a name."""
-    if name == "readme":
-        return environment.get_template("readme.md.j2").render()
+    if (template := f"{name}.md.j2") in environment.list_templates():
+        return environment.get_template(template).render()
     return environment.from_string("{{ table(name) }}\n\n{{ conditions(name) }}\n").render(name=name)
 
 
