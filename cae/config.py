@@ -88,6 +88,11 @@ class Config:
         None, "An additional loss term: acai, adversarially constrained interpolation.", choices=("acai",)
     )
     regularizer_weight: float = field(0.125, "Weight of the regularizer in the loss.", lower_bound=0)
+    regularizer_end_weight: float | None = field(
+        None,
+        "Weight of the regularizer at the end of the training, which it approaches linearly; default: it is constant.",
+        lower_bound=0,
+    )
     objective: str | None = field(
         None,
         "What is minimized instead of the loss against clean images: neighbor2neighbor, the loss of neighboring pixels"
@@ -146,8 +151,9 @@ class Config:
             raise UserError(
                 "--objective=noise2noise needs --noise; --dataset=takes:FIRST,SECOND is trained without either"
             )
-        if self.regularizer is None and self.regularizer_weight != Config.regularizer_weight:
-            raise UserError(f"--regularizer_weight={self.regularizer_weight} needs --regularizer=acai")
+        for name in ("regularizer_weight", "regularizer_end_weight"):
+            if self.regularizer is None and getattr(self, name) != getattr(Config, name):
+                raise UserError(f"--{name}={getattr(self, name)} needs --regularizer=acai")
         if self.seed >= 2**31:
             raise UserError(f"--seed={self.seed} must be less than 2147483648")
         if self.logical_cpus > 1 and self.distribution_strategy != "mirrored":

@@ -87,6 +87,7 @@ def test_a_flag_of_an_earlier_version_is_unknown(values, word):
         ),
         ({"logical_cpus": 2}, "needs --distribution_strategy=mirrored"),
         ({"regularizer_weight": 0.5}, "--regularizer_weight=0.5 needs --regularizer=acai"),
+        ({"regularizer_end_weight": 0.0}, "--regularizer_end_weight=0.0 needs --regularizer=acai"),
         ({"seed": -1}, "--seed=-1 must be at least 0"),
         ({"seed": 2**31}, "--seed=2147483648 must be less than"),
     ],

@@ -29,7 +29,14 @@ class ACAI(Reconstruction):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.loss_weights = {"reconstruction_loss": 1.0, "adversarial_loss": config.regularizer_weight}
+        self.start_weight, self.end_weight = config.regularizer_weight, config.regularizer_end_weight
+
+    def loss_weights(self, progress: tf.Tensor | float) -> dict[str, tf.Tensor | float]:
+        """Returns the weights of the losses, of which that of the adversarial loss may change linearly."""
+        weight = self.start_weight
+        if self.end_weight is not None:
+            weight += progress * (self.end_weight - self.start_weight)
+        return {"reconstruction_loss": 1.0, "adversarial_loss": weight}
 
     def losses(
         self, model: keras.Model, batch: Batch, rng: MicrobatchRng | None = None, critic: keras.Model | None = None

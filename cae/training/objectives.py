@@ -64,7 +64,6 @@ class Objective:
     Attributes:
       loss_names: The names of the training losses.
       trains: Which network's gradients are taken of which loss: 'model' and, where there is one, 'critic'.
-      loss_weights: Weights of the losses of which 'loss' is the weighted sum; empty where `losses` returns 'loss'.
       loss_fn: The reconstruction loss of each image.
       seed: The seed of all random values.
       jit_compile: Whether losses and gradients are compiled by XLA.
@@ -72,11 +71,18 @@ class Objective:
 
     loss_names: tuple[str, ...] = ("loss",)
     trains: Mapping[str, str] = {"loss": "model"}
-    loss_weights: Mapping[str, float] = {}
 
     def __init__(self, config: Config):
         self.loss_fn = get_loss(config.loss)
         self.seed, self.jit_compile = config.seed, config.jit_compile
+
+    def loss_weights(self, progress: tf.Tensor | float) -> Mapping[str, tf.Tensor | float]:
+        """Returns the weights of the losses of which 'loss' is the weighted sum; none where `losses` returns 'loss'.
+
+        Args:
+          progress: The fraction of the run's steps that were taken before, float32 [] in 0..1.
+        """
+        return {}
 
     def trained_variables(self, network: keras.Model) -> list[keras.Variable]:
         """Returns the variables of a network of `trains` that are trained, all unless a subclass names some."""

@@ -82,6 +82,7 @@ class TrainState:
       best_loss: The lowest validation loss of an epoch.
       rollbacks: How often the run was rolled back.
       lr_scale: What the optimizers multiply their learning rates by.
+      total_steps: Number of steps that the schedules span.
     """
 
     model: keras.Model
@@ -93,6 +94,7 @@ class TrainState:
     best_loss: tf.Variable = dataclasses.field(default_factory=lambda: tf.Variable(float("inf"), trainable=False))
     rollbacks: tf.Variable = dataclasses.field(default_factory=_counter)
     lr_scale: tf.Variable = dataclasses.field(default_factory=lambda: tf.Variable(1.0, trainable=False))
+    total_steps: int = 1
 
     @classmethod
     def create(
@@ -110,7 +112,7 @@ class TrainState:
           strategy: What the variables are created under.
           config: The run's configuration.
           image_shape: (height, width, channels).
-          total_steps: Number of steps that the learning rate schedule spans.
+          total_steps: Number of steps that the schedules of the learning rate and of weights of losses span.
           build_model: What builds the model.
           restart_step: The step at which the schedule starts again, if it does.
         """
@@ -128,7 +130,7 @@ class TrainState:
                 critic_model = models.build_critic(config, image_shape)
                 critic = CriticState(critic_model, build_optimizer(critic_model))
             epoch_metrics = EpochMetrics(get_objective(config).loss_names)
-            return cls(model, optimizer, critic, epoch_metrics, lr_scale=lr_scale)
+            return cls(model, optimizer, critic, epoch_metrics, lr_scale=lr_scale, total_steps=total_steps)
 
     @property
     def global_step(self) -> int:

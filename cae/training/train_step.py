@@ -28,6 +28,7 @@ def train_step(
     seed: tf.Tensor,
     global_batch_size: int,
     num_microbatches: int = 1,
+    progress: tf.Tensor | float = 0.0,
 ) -> tuple[Losses, tf.Tensor]:
     """Takes one step on a replica's slice of a global batch, in a replica context.
 
@@ -38,6 +39,7 @@ def train_step(
       seed: The step's seed, int64 [2].
       global_batch_size: Number of images on all replicas.
       num_microbatches: Number of microbatches on all replicas.
+      progress: The fraction of the run's steps that were taken before, by which weights of losses may change.
 
     Returns:
       The replica's share of the mean losses by name, float64 [], and whether the update was applied.
@@ -45,6 +47,7 @@ def train_step(
     trained = [{"model": state, "critic": state.critic}[network] for network in objective.trains.values()]
     variables = [objective.trained_variables(each.model) for each in trained]
     critic = state.critic.model if state.critic else None
+    weights = objective.loss_weights(progress)
 
     # All-reduces can't be compiled for CPUs, so that they stay outside.
     @tf.function(jit_compile=objective.jit_compile)
@@ -54,8 +57,8 @@ def train_step(
             _, losses = objective.losses(state.model, microbatch, rng, critic)
 
             losses = {name: tf.reduce_sum(each) / global_batch_size for name, each in losses.items()}
-            if objective.loss_weights:
-                losses["loss"] = sum([weight * losses[name] for name, weight in objective.loss_weights.items()])
+            if weights:
+                losses["loss"] = sum([weight * losses[name] for name, weight in weights.items()])
             scaled = [each.optimizer.scale_loss(losses[name]) for each, name in zip(trained, objective.trains)]
 
         return losses, [tape.gradient(loss, each) for each, loss in zip(variables, scaled)]
@@ -90,8 +93,8 @@ def make_train_steps(
     """
     num_microbatches = distribution.num_microbatches(strategy, global_batch_size)
 
-    def step_fn(batch: Batch, seed: tf.Tensor) -> tuple[Losses, tf.Tensor]:
-        return train_step(state, objective, batch, seed, global_batch_size, num_microbatches)
+    def step_fn(batch: Batch, seed: tf.Tensor, progress: tf.Tensor) -> tuple[Losses, tf.Tensor]:
+        return train_step(state, objective, batch, seed, global_batch_size, num_microbatches, progress)
 
     @tf.function(reduce_retracing=True)
     def train_steps(batches: Iterator[Batch], num_steps: tf.Tensor) -> tuple[Losses, tf.Tensor]:
@@ -102,7 +105,8 @@ def make_train_steps(
         first_sums, first_applied_steps, last_step = sums, applied_steps, step + tf.cast(num_steps, tf.int64)
         while step < last_step and consecutive < MAX_CONSECUTIVE_NONFINITE_STEPS:
             seed = tf.random.experimental.stateless_fold_in([objective.seed, STEP_RNG_STREAM], step)
-            losses, applied = distribution.run_and_reduce_sum(strategy, step_fn, next(batches), seed)
+            progress = tf.cast(step / state.total_steps, tf.float32)
+            losses, applied = distribution.run_and_reduce_sum(strategy, step_fn, next(batches), seed, progress)
             losses = tf.stack([losses[name] for name in objective.loss_names])
             finite = tf.reduce_all(tf.math.is_finite(losses)) & (applied == strategy.num_replicas_in_sync)
             sums += tf.where(finite, losses, tf.zeros_like(losses))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from cae.training import acai
 from cae.training.objectives import Reconstruction
 from cae.training.train_state import TrainState
-from cae.training.train_step import train_step
+from cae.training.train_step import make_train_steps, train_step
 
 SHAPE = (16, 16, 1)
 SEED = tf.constant([0, 5], tf.int64)
@@ -61,6 +61,24 @@ def test_losses_are_those_of_the_paper(acai_config, batch):
     assert float(losses["critic_loss"]) == pytest.approx(np.mean((of_fake - alpha) ** 2 + of_real**2), rel=1e-4)
     assert float(losses["adversarial_loss"]) == pytest.approx(np.mean(of_fake**2), rel=1e-4)
     assert float(losses["loss"]) == pytest.approx(mse + 0.5 * np.mean(of_fake**2), rel=1e-4)
+
+
+def test_weight_approaches_its_end_linearly(acai_config, batch):
+    config = dataclasses.replace(acai_config, regularizer_weight=0.5, regularizer_end_weight=0.1)
+    objective = acai.ACAI(config)
+    assert [objective.loss_weights(each)["adversarial_loss"] for each in (0.0, 0.25, 1.0)] == pytest.approx(
+        [0.5, 0.4, 0.1]
+    )
+    assert acai.ACAI(acai_config).loss_weights(0.5)["adversarial_loss"] == 0.5
+    # A run of 10 steps.
+    state, strategy = new_state(config), tf.distribute.get_strategy()
+    train_steps = make_train_steps(strategy, state, objective, 8)
+    batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    for step in range(10):
+        losses, _ = train_steps(batches, tf.constant(1))
+        weight = 0.5 - 0.04 * step
+        expected = losses["reconstruction_loss"] + weight * losses["adversarial_loss"]
+        assert float(losses["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_each_network_is_trained_by_its_own_loss_alone(acai_config, batch):
