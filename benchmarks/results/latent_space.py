@@ -70,44 +70,6 @@ INTERPOLATION = Table(
     ],
 )
 
-# --- Lines ------------------------------------------------------------------------------------------------------------
-
-LINE_METRICS = {"mean_distance": ("mean distance", "{:.5f}"), "smoothness": ("smoothness", "{:.3f}")}
-
-
-def lines(
-    name: str, label: str, flags: str, minutes: float, quick: Sequence[Command] = (), seeds: Sequence[int] = (0,)
-) -> Row:
-    """Returns the row of a training on synthetic lines."""
-    return Row(
-        name=name,
-        label=label,
-        commands=[
-            train(name, f"--flagfile=configs/lines.cfg{flags}", minutes),
-            evaluate(name, "--tasks=interpolate", 1),
-        ],
-        quick=quick,
-        figures={key: ("results", "interpolate", key) for key in LINE_METRICS},
-        seeds=seeds,
-        needs=(),
-    )
-
-
-QUICK_LINES = [
-    train("lines", "--flagfile=configs/lines.cfg --epochs=1", 1),
-    evaluate("lines", "--tasks=interpolate --interpolation_pairs=50", 0.7),
-]
-LINES = Table(
-    name="lines",
-    columns={"minutes": ("minutes", ""), "load": ("load", "")} | LINE_METRICS,
-    rows=[
-        lines("lines", "`lines.cfg`: 2-dimensional latent vectors", "", 1.4, QUICK_LINES, THREE_SEEDS),
-        lines("lines_80", "`lines.cfg`, with `--epochs=80`", " --epochs=80", 27),
-        Row("acai", "ACAI as published, 64-dimensional", needs=()),
-        Row("acai_baseline", "its plain autoencoder", needs=()),
-    ],
-)
-
 # --- Latent vectors ---------------------------------------------------------------------------------------------------
 
 LATENT_METRICS = {
