@@ -98,7 +98,7 @@ DENOISING = Table(
         denoiser(
             "unet_30", "--flagfile=configs/unet.cfg --precision=mixed_bfloat16 --epochs=66", 29, "the same, longer"
         ),
-        denoiser("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 25, "many noises to clean"),
+        denoiser("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 15, "many noises to clean"),
         Row(
             name="autoencoder",
             label="`python train.py --flagfile=configs/autoencoder.cfg --epochs=5`",
@@ -183,7 +183,7 @@ BENCHMARK = Table(
         Row(
             name="psnr",
             commands=[
-                train("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 25),
+                train("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 15),
                 train("unet", "--flagfile=configs/unet.cfg", 4.3),
                 AUTOENCODER[0],
                 COMPARISON,
