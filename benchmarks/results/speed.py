@@ -17,12 +17,16 @@ RATES = {
 }
 
 MEASURED = {"forward": ("fastest", "slowest", "of peak"), "batches": ("fastest", "slowest")}
-"""The rates of cases that are no training steps."""
+"""The rates of cases that are no training steps, by unit."""
+
+LOW_PRECISION = {"train_bfloat16": ("fastest", "slowest", "ratio"), "torch_bfloat16": ("fastest", "slowest", "ratio")}
+"""The rates of cases in bfloat16, by name: the peak is that of float32."""
 
 TENSORFLOW_CASES = {
     "train": "training step, noise sampled in the pipeline",
-    "train_xla": "the same, compiled by XLA (`--jit_compile`)",
-    "train_mirrored": "the same, two logical replicas",
+    "train_xla": "training step, compiled by XLA (`--jit_compile`)",
+    "train_bfloat16": "training step, `--precision=mixed_bfloat16`",
+    "train_mirrored": "training step, two logical replicas",
     "fit": "Keras `fit` of the same model on arrays, no noise",
     "fit_noise": "Keras `fit` with the same noise",
     "forward": "forward pass, this repository",
@@ -31,7 +35,8 @@ TENSORFLOW_CASES = {
 TORCH_CASES = {
     "torch": "PyTorch, eager",
     "torch_fused": "PyTorch, channels last, fused Adam",
-    "torch_compile": "PyTorch, the same, `torch.compile`",
+    "torch_compile": "PyTorch, channels last, fused Adam, `torch.compile`",
+    "torch_bfloat16": "PyTorch, channels last, fused Adam, bfloat16",
     "torch_forward": "forward pass, PyTorch",
 }
 """PyTorch is optional."""
@@ -52,7 +57,7 @@ def throughput(name: str, labels: Sequence[str], packages: Sequence[str]) -> Row
             f"{case}/{key}": ("cases", {"": CASES[case].title}, key)
             for case in labels
             for key in RATES
-            if key in MEASURED.get(CASES[case].unit, RATES)
+            if key in LOW_PRECISION.get(case, MEASURED.get(CASES[case].unit, RATES))
         },
         packages=packages,
     )
@@ -61,7 +66,7 @@ def throughput(name: str, labels: Sequence[str], packages: Sequence[str]) -> Row
 THROUGHPUT = Table(
     name="throughput",
     columns=RATES,
-    corner="MNIST, batches of 128, float32",
+    corner="MNIST, batches of 128",
     rows=[throughput("tensorflow", [*TENSORFLOW_CASES], ()), throughput("torch", [*TORCH_CASES], ("torch",))],
     lines=[
         Line(
