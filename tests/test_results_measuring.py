@@ -84,6 +84,20 @@ def test_failed_and_skipped_steps_have_a_line_and_the_others_are_measured(worksp
     assert str(workspace.runs) not in json.dumps(table)
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: avx avx2 avx512f avx512_bf16\n", "AMD EPYC with AVX-512 BF16"),
+        ("model name\t: AMD EPYC\nflags\t\t: avx avx2 avx512f\n", "AMD EPYC with AVX-512"),
+        ("model name\t: AMD EPYC\nflags\t\t: avx avx2\n", "AMD EPYC with AVX2"),
+        ("model name\t: Old\nflags\t\t: avx\n", "Old"),
+        ("processor\t: 0\nFeatures\t: asimd\n", ""),
+    ],
+)
+def test_processors_of_one_name_differ_by_their_vector_instructions(cpuinfo, expected):
+    assert records.describe_processor(cpuinfo) == expected
+
+
 def test_what_is_measured_at_this_commit_is_not_measured_again(workspace, monkeypatch):
     run(workspace)
     assert run(workspace) == (2, ["bad0"])  # What the incomplete row has written is there.

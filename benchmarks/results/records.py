@@ -30,6 +30,9 @@ CODE = ("train.py", "eval.py", "cae", "configs", "benchmarks", ":!benchmarks/res
 SHARED_CODE = ("train.py", "eval.py", "cae")
 """The part on which the figures of all commands depend."""
 
+VECTOR_INSTRUCTIONS = {"avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+"""The flags of Linux for instructions on which speed depends, the widest first."""
+
 DIRTY = "-dirty"
 """Behind the commit of code that was changed since."""
 
@@ -69,8 +72,15 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    return found[1] if found else platform.processor()
+    return (describe_processor(cpuinfo.read_text()) if cpuinfo.exists() else "") or platform.processor()
+
+
+def describe_processor(cpuinfo: str) -> str:
+    """Returns a processor's name and its widest vector instructions, which the same name may or may not have."""
+    name = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
+    flags = re.search(r"^flags\s*: (.+)$", cpuinfo, re.MULTILINE)
+    vectors = [title for flag, title in VECTOR_INSTRUCTIONS.items() if flags and flag in flags[1].split()]
+    return " with ".join([name[1], *vectors[:1]]) if name else ""
 
 
 def load_average() -> float:
