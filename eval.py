@@ -33,8 +33,9 @@ def main() -> int:
     selected, comparison_folders = task_flags.check_eval_flags(values)
 
     runtime.import_tensorflow()
-    run = run_lib.Run.load(workdir)
-    comparison_runs = {name: run_lib.Run.load(folder) for name, folder in comparison_folders.items()}
+    precision = task_flags.requested_precision(values)
+    run = run_lib.Run.load(workdir, precision)
+    comparison_runs = {name: run_lib.Run.load(folder, precision) for name, folder in comparison_folders.items()}
     location = task_flags.dataset_location(values)
     dataset = run.open_dataset(**location)
     if values.test_dataset:
@@ -42,8 +43,8 @@ def main() -> int:
     for line in dataset.truncation_warnings():
         cli.print_line(line)
 
-    if run.warning:
-        cli.print_line(f"warning: {run.warning}")
+    for warning in run.warnings():
+        cli.print_line(f"warning: {warning}")
     with phase("preparing the evaluation"):
         eval_context = context.build_context(run, dataset, values, comparison_runs, "outliers" in selected)
     sections = []

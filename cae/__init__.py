@@ -25,15 +25,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-def load(workdir: str | os.PathLike) -> "Run":
+def load(workdir: str | os.PathLike, precision: str | None = None) -> "Run":
     """Returns the run in a folder with its best model; changes no global state.
+
+    Args:
+      workdir: The run's folder.
+      precision: That in which the model computes, as --precision; None for that of the training.
 
     Raises:
       cae.errors.UserError: The folder contains no run, one of another version, or no checkpoint that can be read.
     """
     from cae.run import Run
 
-    return Run.load(workdir)
+    return Run.load(workdir, precision)
 
 
 def load_detector(workdir: str | os.PathLike) -> "Detector":

@@ -19,6 +19,7 @@ from cae.io_utils import abbreviate
 from cae.model_functions import ModelFunctions
 from cae.outliers import detector as detectors
 from cae.outliers.calibration_classes import CalibrationClasses
+from cae.runtime import find_precision_warning
 from cae.training import checkpoints
 from cae.workdir import check_same_images, load_run_config
 
@@ -42,8 +43,12 @@ class Run(ModelFunctions):
     step: int
 
     @classmethod
-    def load(cls, workdir: str | os.PathLike) -> "Run":
+    def load(cls, workdir: str | os.PathLike, precision: str | None = None) -> "Run":
         """Returns the run in a folder with its best model; changes no global state.
+
+        Args:
+          workdir: The run's folder.
+          precision: That in which the model computes, as --precision; None for that of the training.
 
         Raises:
           UserError: The folder contains no run, one of another version, or no checkpoint that can be read.
@@ -51,7 +56,8 @@ class Run(ModelFunctions):
         workdir = Path(workdir).expanduser()
         run_config = load_run_config(workdir)
         config = Config.from_dict(run_config["config"])
-        model = models.build_model(config, tuple(run_config["dataset"]["image_shape"]))
+        build_config = dataclasses.replace(config, precision=precision or config.precision)
+        model = models.build_model(build_config, tuple(run_config["dataset"]["image_shape"]))
         return cls(workdir, run_config, config, model, checkpoints.restore_best(workdir / "checkpoints", model))
 
     @property
@@ -68,6 +74,10 @@ class Run(ModelFunctions):
     def warning(self) -> str | None:
         """Why the run was trained on another data set than was requested, if it was."""
         return self.run_config["dataset"]["warning"]
+
+    def warnings(self) -> list[str]:
+        """Returns what a program says before it uses the run: that, and where its precision is slow."""
+        return [*filter(None, (self.warning, find_precision_warning(self.model.dtype_policy.name)))]
 
     @property
     def noise(self) -> OneOf | None:

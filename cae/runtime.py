@@ -6,7 +6,9 @@ import importlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -15,6 +17,12 @@ from cae.progress import phase, redirect_lines
 
 MULTI_WORKER = "multi_worker_mirrored"
 """The value of --distribution_strategy that trains on several machines."""
+
+_CPU_INSTRUCTIONS = {
+    "mixed_bfloat16": {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"},
+    "mixed_float16": {"avx512_fp16", "amx_fp16", "avx_ne_convert", "fphp"},
+}
+"""Flags of Linux for instructions of x86 and ARM, any of which a precision needs to be as fast as float32 on a CPU."""
 
 # Parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -70,6 +78,30 @@ def configure_thread_pools(num_parallel: int) -> None:
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_inter_op_parallelism_threads(num_parallel)
         tf.config.threading.set_intra_op_parallelism_threads(-(-processors // num_parallel))
+
+
+def cpu_flags() -> set[str]:
+    """Returns what Linux says that the CPU can do, such as 'avx2'; an empty set where it is not known."""
+    path = Path("/proc/cpuinfo")
+    found = re.search(r"^(?:flags|Features)\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else None
+    return set(found[1].split()) if found else set()
+
+
+def find_precision_warning(precision: str) -> str | None:
+    """Returns a warning where layers compute on a CPU that has to emulate their precision; None elsewhere.
+
+    Args:
+      precision: The value of --precision, or the name of a dtype policy of Keras.
+    """
+    import tensorflow as tf
+
+    instructions, flags = _CPU_INSTRUCTIONS.get(precision, set()), cpu_flags()
+    if not instructions or not flags or instructions & flags or tf.config.list_physical_devices("GPU"):
+        return None
+    return (
+        f"--precision={precision} is emulated by this CPU, which has no instructions for it, and takes several"
+        " times as long as --precision=float32"
+    )
 
 
 def is_chief(strategy: str) -> bool:

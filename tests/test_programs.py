@@ -11,6 +11,7 @@ from PIL import Image
 from report_page import Page, check_page
 
 import cae
+from cae import runtime
 
 DENOISE = (f"--flagfile={ROOT / 'configs/denoise.cfg'}", *QUICK)
 
@@ -127,18 +128,24 @@ def test_a_variational_autoencoder_is_sampled(tmp_path):
     assert (tmp_path / "vae/report/latents_samples.png").exists()
 
 
-def test_a_folder_of_color_images_with_mixed_precision(tmp_path, random):
+def test_a_folder_of_color_images_with_mixed_precision(tmp_path, random, monkeypatch):
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: {"avx2"})
+    emulated = "warning: --precision=mixed_bfloat16 is emulated by this CPU"
+    folder = tmp_path / "images"
+    folder.mkdir()
     for number in range(40):
         image = Image.fromarray(random.integers(0, 256, (40, 30, 3), np.uint8))
-        image.save(tmp_path / f"{number}.png")
-    (tmp_path / "broken.jpg").write_text("no image")
-    args = (f"--dataset=folder:{tmp_path}", "--image_size=21", "--channels=3", "--base_filters=8", "--batch_size=16")
+        image.save(folder / f"{number}.png")
+    (folder / "broken.jpg").write_text("no image")
+    args = (f"--dataset=folder:{folder}", "--image_size=21", "--channels=3", "--base_filters=8", "--batch_size=16")
     args += ("--workdir=run", "--precision=mixed_bfloat16", "--epochs=1")
     code, out, err = call("train.py", *args, folder=tmp_path)
-    assert code == 0 and "broken.jpg" in out, err
+    assert code == 0 and "broken.jpg" in out and emulated in out, err
     tasks = ("--tasks=denoise,reconstruct", "--noise=gaussian:0.5", *QUICK_EVALUATION)
     code, out, err = call("eval.py", "--workdir=run", *tasks, folder=tmp_path)
-    assert code == 0 and "reconstruct clean images" in out and "denoise gaussian:0.5" in out, err
+    assert code == 0 and "reconstruct clean images" in out and "denoise gaussian:0.5" in out and emulated in out, err
+    code, out, err = call("eval.py", "--workdir=run", *tasks, "--precision=float32", folder=tmp_path)
+    assert code == 0 and "reconstruct clean images" in out and emulated not in out, err
 
 
 @pytest.mark.real_data

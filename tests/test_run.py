@@ -15,7 +15,7 @@ from absl import logging as absl_logging
 from half_mean import HalfMean, half_mean_run, run_of
 
 import cae
-from cae import inference, models
+from cae import inference, models, runtime
 from cae.data import datasets, pipeline
 from cae.errors import UserError
 
@@ -261,6 +261,33 @@ def test_nothing_global_is_changed(of_precision, precision, digits):
     run.anomaly_map(digits[:3])
     assert {layer.dtype_policy.name for layer in run.model._flatten_layers()} == {precision}
     assert global_state() == before and random_numbers() == expected
+
+
+def test_a_run_computes_in_another_precision_than_it_was_trained_in(of_precision, trained_run, digits):
+    workdir = of_precision("mixed_bfloat16")
+    expected = cae.load(trained_run.workdir).reconstruct(digits[:3])
+    np.testing.assert_array_equal(cae.load(workdir, "float32").reconstruct(digits[:3]), expected)
+    assert not np.array_equal(cae.load(workdir).reconstruct(digits[:3]), expected)
+    with pytest.raises(UserError, match="unknown --precision 'half'"):
+        cae.load(workdir, "half")
+
+
+@pytest.mark.parametrize(
+    ("precision", "cpu_flags", "is_emulated"),
+    [
+        ("float32", {"avx2"}, False),
+        ("mixed_bfloat16", {"avx2"}, True),
+        ("mixed_bfloat16", {"avx2", "avx512f", "avx512_bf16"}, False),
+        ("mixed_float16", {"avx2", "avx512f", "avx512_bf16"}, True),
+        ("mixed_float16", {"asimd", "fphp"}, False),
+        ("mixed_bfloat16", set(), False),  # It is not known.
+    ],
+)
+def test_a_precision_that_the_cpu_emulates_is_warned_of(monkeypatch, precision, cpu_flags, is_emulated):
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: cpu_flags)
+    assert bool(runtime.find_precision_warning(precision)) == is_emulated
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert runtime.find_precision_warning(precision) is None
 
 
 # --- Plain Keras models -----------------------------------------------------------------------------------------------

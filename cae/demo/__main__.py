@@ -14,7 +14,7 @@ import cae.config
 from cae import cli, runtime
 from cae.config import define_config_flags, explicit_flags
 from cae.errors import UserError
-from cae.tasks.flags import dataset_location
+from cae.tasks.flags import dataset_location, requested_precision
 from cae.workdir import check_same_config, load_run_config, workdir_from_flags
 
 # Flags are checked before TensorFlow is imported, which takes seconds.
@@ -35,11 +35,12 @@ def main() -> None:
     values = flags.FLAGS
     check_gradio()
     run_config = load_run_config(workdir_from_flags(values))
-    check_same_config(run_config, explicit_flags(values), ignore={"data_dir"})
+    check_same_config(run_config, explicit_flags(values), ignore={"precision"})
     runtime.import_tensorflow()
     with server.private_environment():
         port = server.check_port(values.port)
-        demo = loading.load_demo(run_lib.Run.load(workdir_from_flags(values)), dataset_location(values))
+        run = run_lib.Run.load(workdir_from_flags(values), requested_precision(values))
+        demo = loading.load_demo(run, dataset_location(values))
         for note in demo.notes:
             cli.print_line(f"warning: {note}")
         with server.serve(page.build_app(demo), port) as url:

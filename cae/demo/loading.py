@@ -21,7 +21,7 @@ def load_demo(run: Run, dataset_location: Mapping[str, Any]) -> Demo:
       UserError: There is neither a detector nor the data set, so that the background of images is unknown.
     """
     detector, inliers, outliers = None, [], []
-    notes = [run.warning] if run.warning else []
+    notes = run.warnings()
     try:
         detector = run.detector
     except UserError as error:

@@ -51,7 +51,7 @@ def main() -> int:
     selected, files = check_flags(values)
 
     runtime.import_tensorflow()
-    run = run_lib.Run.load(workdir_from_flags())
+    run = run_lib.Run.load(workdir_from_flags(), task_flags.requested_precision(values))
     detector, preprocess_fn = None, None
     if selected != ["denoise"]:  # Which takes images of any shape.
         detector = outliers.find_or_fit_detector(run, values) if "outliers" in selected else run.find_detector()
@@ -62,8 +62,8 @@ def main() -> int:
     predictors = [make_predictor(name, run, detector, values) for name in selected]
     skipped, warnings = predictor.predict_files(files, predictors, preprocess_fn)
 
-    if run.warning:
-        cli.print_line(f"warning: {run.warning}")
+    for warning in run.warnings():
+        cli.print_line(f"warning: {warning}")
     for line in [line for each in predictors for line in each.finish()]:
         cli.print_line(line)
     for each in predictors:

@@ -81,7 +81,7 @@ def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> t
         conformal.check_rate("alpha", values.alpha)
     run_config = load_run_config(workdir_from_flags(values))
     config = Config.from_dict(run_config["config"])
-    check_same_config(run_config, explicit_flags(values), ignore={"noise", "data_dir"})
+    check_same_config(run_config, explicit_flags(values), ignore={"noise", "precision"})
     if values.score is not None:
         scores.get_score(values.score, models.get_model_spec(config.model).capabilities)
     if values.self_ensemble:
@@ -106,6 +106,11 @@ def check_eval_flags(values: flags.FlagValues) -> tuple[list[str], dict[str, Pat
 def noises_from_flags(values: flags.FlagValues, config: Config) -> list[str]:
     """Returns the noises that denoising is evaluated on; raises `UserError` for an unknown one."""
     return tasks.get_noises(explicit_flags(values).get("noise"), config, values.test_dataset)
+
+
+def requested_precision(values: flags.FlagValues) -> str | None:
+    """Returns --precision where it is given, for `Run.load`."""
+    return explicit_flags(values).get("precision")
 
 
 def dataset_location(values: flags.FlagValues) -> dict[str, Any]:

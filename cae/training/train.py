@@ -52,9 +52,10 @@ def train(
         strategy = _make_strategy(config, signals) if reads else None
         dataset = datasets.open_dataset(config)
         datasets.check_dataset(dataset, config.batch_size)
-        for line in [*dataset.warnings(), *([f"warning: {warning}"] if warning else [])] if is_chief else ():
-            cli.print_line(line)
         strategy = strategy or _make_strategy(config, signals)
+        notices = [warning, runtime.find_precision_warning(config.precision)]
+        for line in [*dataset.warnings(), *(f"warning: {each}" for each in notices if each)] if is_chief else ():
+            cli.print_line(line)
         with signals.deferred() as poll_signal:
             run_training(strategy, config, dataset, workdir, poll_signal, profile_steps)
 
