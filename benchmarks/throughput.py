@@ -24,7 +24,7 @@ from benchmarks.common import (
 from cae import cli, runtime
 from cae.config import config_from_flags, define_config_flags
 
-NUM_ROUNDS = 3
+NUM_ROUNDS = 5
 
 
 def define_flags() -> None:

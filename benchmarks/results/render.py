@@ -161,12 +161,17 @@ def describe_conditions(figures: Figures, table: Table) -> str:
     by_seeds = group_rows({name: ", ".join(str(record["seed"]) for record in each) for name, each in found.items()})
     all_records = [record for each in found.values() for record in each]
     cores = sorted({str(record["cores"]) for record in all_records if record["cores"]})
-    known = {record["processor"] for record in all_records}
-    processors = "" if None in known else ", ".join(sorted(known))
+    by_processors = group_rows(
+        {
+            name: ", ".join(sorted({record["processor"] or NOT_RECORDED for record in each}))
+            for name, each in found.items()
+        }
+    )
+    processors = f": {by_processors}" if ";" in by_processors else f" ({by_processors})"
     words = [
         f"Measured at commit{'s' * bool(re.search('[; ]', by_commits))} {by_commits}",
         f"seed{'s' * (',' in by_seeds)} {by_seeds}",
-        f"{' or '.join(cores)} CPU cores{f' ({processors})' * bool(processors)}.",
+        f"{' or '.join(cores)} CPU cores{processors * (by_processors != NOT_RECORDED)}.",
     ]
     remarks = dict.fromkeys(record["remark"] for record in all_records if record.get("remark"))
     return f"*{' '.join([', '.join(words), *remarks])}*"
