@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from benchmarks.common import TRAIN_COMMAND, measure_seconds
+from benchmarks.common import TRAIN_COMMAND, define_json_flag, measure_seconds, write_json
 from cae import cli
 from cae.errors import UserError
 
@@ -60,6 +60,7 @@ def define_flags() -> None:
     """Defines the flags of this program."""
     flags.DEFINE_integer("trials", 100, "Number of runs that are killed.", lower_bound=1)
     flags.DEFINE_integer("parallel", 2, "Number of runs at a time.", lower_bound=1)
+    define_json_flag()
 
 
 def main() -> int:
@@ -74,12 +75,15 @@ def main() -> int:
             raise UserError("a run with another seed ends the same: the comparison detects nothing")
         print(f"an uninterrupted run takes {seconds:.1f} s; another seed differs in {num_different} items", flush=True)
         trials = run_trials(folder, num_trials, folder / "uninterrupted", seconds, flags.FLAGS.parallel)
-    num_failed = sum(bool(trial.differences) for trial in trials)
+    num_equal = sum(not trial.differences for trial in trials)
+    num_kills = sum(trial.kills for trial in trials)
+    num_in_save = sum(trial.kills_in_save > 0 for trial in trials)
     print(
-        f"{num_trials - num_failed} of {num_trials} ended bit-equal; {sum(trial.kills for trial in trials)} kills,"
-        f" {sum(trial.kills_in_save > 0 for trial in trials)} trials with one during a save"
+        f"{num_equal} of {num_trials} ended bit-equal; {num_kills} kills, {num_in_save} trials with one during a save"
     )
-    return bool(num_failed)
+    counts = {"trials": num_trials, "bit-equal": num_equal, "kills": num_kills, "killed in a save": num_in_save}
+    write_json([counts | {"different with another seed": num_different}])
+    return int(num_equal < num_trials)
 
 
 def run_uninterrupted(workdir: Path, *more_flags: str) -> float:

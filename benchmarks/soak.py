@@ -9,6 +9,7 @@ import gc
 import psutil
 from absl import flags
 
+from benchmarks.common import define_json_flag, write_json
 from benchmarks.stepper import Stepper
 from cae import cli, runtime
 from cae.config import Config, config_from_flags, define_config_flags
@@ -20,6 +21,7 @@ DEFAULTS = {"dataset": "digits", "base_filters": 8, "batch_size": 32, "max_steps
 def define_flags() -> None:
     """Defines the flags of this program, which are those of a run, with other defaults."""
     define_config_flags()
+    define_json_flag()
     for name, value in DEFAULTS.items():
         flags.FLAGS.set_default(name, value)
 
@@ -35,6 +37,9 @@ def main() -> None:
         print(f"step {config.max_steps * tenth // 10:>8}  {each:>8.1f} MiB")
     growth = memory_mib[-1] / memory_mib[0] - 1
     print(f"{config.max_steps} steps: traces: {num_traces}; memory grew by {growth:.2%} after the first tenth")
+    write_json(
+        [{"steps": config.max_steps, "traces": num_traces, "first MiB": memory_mib[0], "last MiB": memory_mib[-1]}]
+    )
 
 
 def run_steps(config: Config) -> tuple[int, list[float]]:

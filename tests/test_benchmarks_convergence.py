@@ -1,4 +1,4 @@
-"""The convergence benchmark and the soak test, and the stepper that both train with."""
+"""The convergence benchmark, fault injection, and the soak test."""
 
 import json
 import time
@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from cli import assert_one_line, call
 
-from benchmarks import convergence, soak
+from benchmarks import convergence, fault_injection, soak
 from benchmarks.baseline_models import build_baseline, build_keras_example
 from benchmarks.convergence import Progress
 from benchmarks.stepper import Stepper
@@ -102,7 +102,24 @@ def test_soak_test_traces_the_step_once(monkeypatch):
 
 def test_soak_test_prints_growth_after_the_first_tenth(tmp_path, monkeypatch):
     monkeypatch.setattr(soak, "run_steps", lambda config: (1, [100.0] * 9 + [102.5]))
-    code, out, _ = call("benchmarks.soak", "--max_steps=50", folder=tmp_path)
+    code, out, _ = call("benchmarks.soak", "--max_steps=50", "--json=soak.json", folder=tmp_path)
     assert code == 0 and out.splitlines()[0].split() == ["step", "5", "100.0", "MiB"]
     assert out.endswith("50 steps: traces: 1; memory grew by 2.50% after the first tenth\n")
+    expected = {"steps": 50, "traces": 1, "first MiB": 100.0, "last MiB": 102.5}
+    assert json.loads((tmp_path / "soak.json").read_text()) == [expected]
     assert_one_line(call("benchmarks.soak", "--max_steps=5", folder=tmp_path), "--max_steps=5 must be at least 10")
+
+
+def test_fault_injection_counts_kills_and_fails_where_a_run_differs(tmp_path, monkeypatch):
+    trials = [fault_injection.Trial(1), fault_injection.Trial(3, kills_in_save=2), fault_injection.Trial(1)]
+    monkeypatch.setattr(fault_injection, "run_uninterrupted", lambda workdir, *more_flags: 1.0)
+    monkeypatch.setattr(fault_injection, "compare", lambda workdir, other: ["weights", "metrics.jsonl"])
+    monkeypatch.setattr(fault_injection, "run_trials", lambda *arguments: trials)
+    words = ("benchmarks.fault_injection", "--trials=3", "--json=counts.json")
+    code, out, _ = call(*words, folder=tmp_path)
+    assert code == 0 and "3 of 3 ended bit-equal; 5 kills, 1 trials with one during a save" in out
+    expected = {"trials": 3, "bit-equal": 3, "kills": 5, "killed in a save": 1, "different with another seed": 2}
+    assert json.loads((tmp_path / "counts.json").read_text()) == [expected]
+    trials[0].differences = ("weights",)
+    assert call(*words, folder=tmp_path)[0] == 1
+    assert json.loads((tmp_path / "counts.json").read_text())[0]["bit-equal"] == 2

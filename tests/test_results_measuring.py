@@ -98,6 +98,12 @@ def test_processors_of_one_name_differ_by_their_vector_instructions(cpuinfo, exp
     assert records.describe_processor(cpuinfo) == expected
 
 
+def test_commands_find_data_sets_by_a_variable_since_not_all_have_the_flag(workspace):
+    command = Command(shlex.quote('echo "[\\"$TFDS_DATA_DIR\\"]" > {runs}/out.json'), {"out": "{runs}/out.json"}, 1)
+    _, outputs = runner.Journal(workspace).run(command, 0, lambda seconds: None)
+    assert outputs == {"out": [workspace.data_dir]}
+
+
 def test_what_is_measured_at_this_commit_is_not_measured_again(workspace, monkeypatch):
     run(workspace)
     assert run(workspace) == (2, ["bad0"])  # What the incomplete row has written is there.

@@ -4,6 +4,7 @@ from benchmarks.results import (
     convergence,
     denoising,
     deployment,
+    endurance,
     guarantee,
     latent_space,
     lines,
@@ -50,5 +51,7 @@ TABLES = {
         deployment.EXPORTED_FILES,
         deployment.SINGLE_IMAGE,
         deployment.BEAM,
+        endurance.SOAK,
+        endurance.FAULT_INJECTION,
     )
 }

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -92,7 +93,12 @@ class Workspace:
     def argv(self, command: Command, seed: int) -> list[str]:
         """Returns the words to run."""
         words = [self.fill(word, seed) for word in shlex.split(command.words)]
-        return [*self.python, *words, *([f"--data_dir={self.data_dir}"] if self.data_dir else [])]
+        return [*self.python, *words]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables of commands, not all of which have --data_dir."""
+        return os.environ | ({"TFDS_DATA_DIR": self.data_dir} if self.data_dir else {})
 
 
 def choose_runs(folder: Path, any_commit: bool) -> Path:
@@ -159,7 +165,8 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         try:
-            execute(self._workspace.argv(command, seed), path.with_suffix(".log"), tick)
+            argv, log = self._workspace.argv(command, seed), path.with_suffix(".log")
+            execute(argv, log, tick, self._workspace.environment)
             outputs = {name: Path(self._workspace.fill(each, seed)) for name, each in command.reads.items()}
             entry["outputs"] = {name: read_output(each) for name, each in outputs.items() if each.exists()}
         except CommandError as error:
@@ -180,8 +187,8 @@ def _is_running(process: subprocess.Popen) -> bool:
     return process.returncode is None
 
 
-def execute(argv: Sequence[str], log: Path, tick: Callable[[float], None]) -> None:
-    """Runs a program in the repository's root with its output in a file.
+def execute(argv: Sequence[str], log: Path, tick: Callable[[float], None], environment: Mapping[str, str]) -> None:
+    """Runs a program in the repository's root, with these environment variables and its output in a file.
 
     An interruption is passed on once, and what it saves is waited for.
 
@@ -190,7 +197,7 @@ def execute(argv: Sequence[str], log: Path, tick: Callable[[float], None]) -> No
     """
     with log.open("w") as file:
         # In a group of its own, it gets no Ctrl-C but the one that is passed on.
-        process = subprocess.Popen(argv, cwd=records.ROOT, stdout=file, stderr=file, process_group=0)
+        process = subprocess.Popen(argv, cwd=records.ROOT, stdout=file, stderr=file, env=environment, process_group=0)
         try:
             while _is_running(process):
                 tick(POLL_SECONDS)

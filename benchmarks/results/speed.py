@@ -42,7 +42,8 @@ TORCH_CASES = {
 """PyTorch is optional."""
 
 SHOWN_CASES = [case for case in CASES if case in TENSORFLOW_CASES | TORCH_CASES]
-PEAKS = ("gemm", "gemm_numpy")
+PEAKS = {"gemm": ("fastest",), "gemm_numpy": ("fastest",)}
+"""The rates of matrix products, whose fastest is the peak, in GFLOP/s."""
 
 ALL_CASES = Command(
     f"-m benchmarks.throughput --flagfile=configs/denoise.cfg --cases={','.join([*SHOWN_CASES, *PEAKS])}"
@@ -61,7 +62,7 @@ def throughput(name: str, labels: Sequence[str], packages: Sequence[str]) -> Row
             f"{case}/{key}": ("cases", {"": CASES[case].title}, key)
             for case in labels
             for key in RATES
-            if key in LOW_PRECISION.get(case, MEASURED.get(CASES[case].unit, RATES))
+            if key in (LOW_PRECISION | PEAKS).get(case, MEASURED.get(CASES[case].unit, RATES))
         },
         packages=packages,
     )
@@ -71,7 +72,7 @@ THROUGHPUT = Table(
     name="throughput",
     columns=RATES,
     corner="MNIST, batches of 128",
-    rows=[throughput("tensorflow", [*TENSORFLOW_CASES], ()), throughput("torch", [*TORCH_CASES], ("torch",))],
+    rows=[throughput("tensorflow", [*TENSORFLOW_CASES, *PEAKS], ()), throughput("torch", [*TORCH_CASES], ("torch",))],
     lines=[
         Line(
             (TENSORFLOW_CASES | TORCH_CASES)[case],
