@@ -105,9 +105,13 @@ KERAS_FIGURES = {
     "loss": ("test cross-entropy", "{:.4f}"),
     "psnr": ("PSNR", "{:.2f} dB"),
 }
-KERAS_CURVES = {("keras_example", 1): "Keras' example", ("keras_example", 5): "Keras' example"} | {
-    ("unet", 0.5): "`unet`", ("unet", 1): "`unet`"
-}  # fmt: skip
+KERAS_CURVES = {
+    ("keras_example", 1): ("Keras' example", 391),
+    ("keras_example", 5): ("Keras' example", 1955),
+    ("unet", 0.5): ("`unet`", 391),
+    ("unet", 1): ("`unet`", 782),
+}
+"""Label and steps by recipe and epochs, which are rounded: an epoch of `unet` ends with a whole step."""
 
 KERAS_EXAMPLE = Table(
     name="keras_example",
@@ -120,14 +124,14 @@ KERAS_EXAMPLE = Table(
             " --evaluations_per_epoch=2 --eval_split=test",
             5,
             {
-                f"{name}/{epochs}/{key}": ("curves", {"recipe": name, "epochs": epochs}, key)
-                for name, epochs in KERAS_CURVES
+                f"{name}/{epochs}/{key}": ("curves", {"recipe": name, "steps": steps}, key)
+                for (name, epochs), (_, steps) in KERAS_CURVES.items()
                 for key in KERAS_FIGURES
             },
         )
     ],
     lines=[
-        *(Line(label, f"curves/{name}/{epochs}/{{column}}") for (name, epochs), label in KERAS_CURVES.items()),
+        *(Line(label, f"curves/{name}/{epochs}/{{column}}") for (name, epochs), (label, _) in KERAS_CURVES.items()),
         Line("Keras' example, published", "keras_example/{column}"),
     ],
 )
