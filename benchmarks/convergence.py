@@ -230,7 +230,7 @@ def draw(curves: Mapping[str, Sequence[Progress]]) -> figures.Figure:
     lines = {name: [(point.seconds, point.loss) for point in points] for name, points in curves.items()}
     if "keras_example" in lines:
         longest = max(points[-1].seconds for points in curves.values())
-        lines["published end of keras_example"] = [(0.0, PUBLISHED_LOSS), (longest, PUBLISHED_LOSS)]
+        lines["published end of the example"] = [(0.0, PUBLISHED_LOSS), (longest, PUBLISHED_LOSS)]
     return charts.line_chart(lines, "seconds of training", f"{flags.FLAGS.eval_split} loss")
 
 
