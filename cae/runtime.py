@@ -99,7 +99,7 @@ def find_precision_warning(precision: str) -> str | None:
     if not instructions or not flags or instructions & flags or tf.config.list_physical_devices("GPU"):
         return None
     return (
-        f"--precision={precision} is emulated by this CPU, which has no instructions for it, and takes several"
+        f"--precision={precision} is emulated by this CPU, which has no instructions for it, and takes many"
         " times as long as --precision=float32"
     )
 
