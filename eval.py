@@ -43,7 +43,7 @@ def main() -> int:
     for line in dataset.truncation_warnings():
         cli.print_line(line)
 
-    for warning in run.warnings():
+    for warning in dict.fromkeys(each for one in (run, *comparison_runs.values()) for each in one.warnings()):
         cli.print_line(f"warning: {warning}")
     with phase("preparing the evaluation"):
         eval_context = context.build_context(run, dataset, values, comparison_runs, "outliers" in selected)

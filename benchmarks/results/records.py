@@ -13,11 +13,12 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cae.io_utils import atomic_write
+from cae.runtime import cpu_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ROOT / "benchmarks/tables"
@@ -72,15 +73,14 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    return (describe_processor(cpuinfo.read_text()) if cpuinfo.exists() else "") or platform.processor()
+    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return describe_processor(found[1] if found else platform.processor(), cpu_flags())
 
 
-def describe_processor(cpuinfo: str) -> str:
+def describe_processor(name: str, flags: Collection[str]) -> str:
     """Returns a processor's name and its widest vector instructions, which the same name may or may not have."""
-    name = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
-    flags = re.search(r"^flags\s*: (.+)$", cpuinfo, re.MULTILINE)
-    vectors = [title for flag, title in VECTOR_INSTRUCTIONS.items() if flags and flag in flags[1].split()]
-    return " with ".join([name[1], *vectors[:1]]) if name else ""
+    vectors = [title for flag, title in VECTOR_INSTRUCTIONS.items() if flag in flags]
+    return " with ".join([name, *vectors[:1]])
 
 
 def load_average() -> float:
