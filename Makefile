@@ -56,8 +56,7 @@ lint: .venv/installed
 	@$(BIN)/lint-imports --no-cache --no-logo
 
 golden: .venv/installed
-	@$(BIN)/python -m tests.training.golden $(ADD)
-	@$(if $(ADD),,$(BIN)/python -m tests.golden_scores)
+	@$(BIN)/python -m tests.make_golden $(ADD)
 
 .venv/installed: $(LOCK)
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11, 3.12 or 3.13 with venv; name it with PYTHON=..." >&2; exit 1; }

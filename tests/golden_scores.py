@@ -76,9 +76,7 @@ def load():
     return json.loads(PATH.read_text())
 
 
-if __name__ == "__main__":
-    from tests import conftest  # Sets threads and devices as for the tests.
-
-    conftest.import_tensorflow()
+def write():
+    """Writes the file."""
     PATH.parent.mkdir(exist_ok=True)
     PATH.write_text(json.dumps(compute(), indent=1) + "\n")

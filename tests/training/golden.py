@@ -4,7 +4,6 @@
 ADD=--add` keeps it and adds the digests of another machine, whose weights must agree within the tolerances.
 """
 
-import argparse
 import functools
 import hashlib
 import json
@@ -210,11 +209,8 @@ def _write(content):
     FILE.write_text(f'{{\n "digests": {digests},\n "summaries": {{\n' + ",\n".join(cases) + "\n }\n}\n")
 
 
-def main():
+def write(*, add: bool):
     """Writes the file, or adds this machine's digests to it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--add", action="store_true", help="keep the file, and add this machine's digests")
-    add = parser.parse_args().add
     strategies = {1: tf.distribute.get_strategy(), 2: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])}
     trained = {case: train(case, strategies[case[2]]) for case in CASES}
     digests = {case: digest(variables) for case, variables in trained.items()}
@@ -227,10 +223,3 @@ def main():
             raise SystemExit(f"{case_name(case)} differs from the file, and nothing is added: {lines[0]}")
     content["digests"][fingerprint()] = {case_name(case): each for case, each in digests.items()}
     _write(content)
-
-
-if __name__ == "__main__":
-    from tests import conftest  # Sets threads and devices as in the tests.
-
-    conftest.import_tensorflow()
-    main()
