@@ -128,7 +128,11 @@ class Config:
     checkpoint_interval_minutes: float = field(
         10.0, "Minutes between checkpoints within an epoch; there is one at the end of each.", lower_bound=0
     )
-    image_summary_epochs: int = field(5, "Epochs between image summaries in TensorBoard.", lower_bound=1)
+    image_summary_epochs: int | None = field(
+        None,
+        "Epochs between image summaries in TensorBoard; default: a tenth of all, since it shows ten of a kind.",
+        lower_bound=1,
+    )
 
     def __post_init__(self):
         for each in dataclasses.fields(self):

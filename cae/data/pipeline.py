@@ -27,7 +27,7 @@ from cae.data.splits import ArraySplit, Split
 _TRAINING_NOISE, _EVALUATION_NOISE, _TARGET_NOISE = 0, 1, 4
 
 TRAIN_EVAL_EXAMPLES = 1000
-"""Number of training images that are evaluated as validation images are, to show overfitting."""
+"""Number of training images that are evaluated as validation images are, to show overfitting; no more than of those."""
 
 MAX_SAMPLE_EXAMPLES = 100_000
 """Number of training images from which clusters are computed."""
@@ -96,13 +96,15 @@ def make_train_data(
     gather, gather_validation = make_gather(train), make_gather(dataset.splits["validation"])
     options = corruption, batch_size, seed, noisy_target
 
+    num_validation = len(dataset.splits["validation"])
+
     def evaluate(gather: Gather, count: int) -> Callable[[], tf.data.Dataset]:
         return lambda: evaluation_batches(gather, range(count), *options)
 
     return TrainData(
         train=_make_train_batches(lambda indices, seed: gather(indices)[:1], num_images, *options),
-        make_validation=evaluate(gather_validation, len(dataset.splits["validation"])),
-        make_train_eval=evaluate(gather, min(TRAIN_EVAL_EXAMPLES, num_images)),
+        make_validation=evaluate(gather_validation, num_validation),
+        make_train_eval=evaluate(gather, min(TRAIN_EVAL_EXAMPLES, num_images, num_validation)),
         make_sample=lambda: evaluation_batches(
             gather, range(0, num_images, -(-num_images // MAX_SAMPLE_EXAMPLES)), None, EVAL_BATCH_SIZE, seed
         ),

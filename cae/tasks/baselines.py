@@ -16,6 +16,9 @@ from sklearn.model_selection import ParameterGrid
 
 from cae import progress
 
+FIRST_TUNING_IMAGES = 16
+"""Images that all parameters of a baseline are tried on; only the better ones are tried on more."""
+
 Params = dict[str, Any]
 """Keyword arguments of a denoiser, of types that JSON has."""
 
@@ -129,14 +132,22 @@ class BaselineResult:
 
 
 def grid_search(baseline: Baseline, clean: np.ndarray, noisy: np.ndarray) -> Params:
-    """Returns the parameters of the highest mean PSNR over images `[n, height, width, channels]` in 0..1."""
+    """Returns the parameters of the highest mean PSNR over images `[n, height, width, channels]` in 0..1.
 
-    def mean_psnr(params: Params) -> float:
+    By successive halving (Jamieson and Talwalkar 2016) in one step: the best quarter of all parameters on the first
+    `FIRST_TUNING_IMAGES` images, and three at least, are tried on all images.
+    """
+
+    def mean_psnr(params: Params, count: int) -> float:
         # As `metrics.psnr`, without TensorFlow, which each worker process would have to import.
-        mse = np.square(baseline(noisy, params) - clean).mean(axis=(1, 2, 3))
+        mse = np.square(baseline(noisy[:count], params) - clean[:count]).mean(axis=(1, 2, 3))
         return float(np.mean(-10 * np.log10(np.maximum(mse, 1e-10))))
 
-    return max(ParameterGrid(baseline.param_grid), key=mean_psnr)
+    candidates = [*ParameterGrid(baseline.param_grid)]
+    if len(clean) > FIRST_TUNING_IMAGES:
+        candidates.sort(key=lambda params: mean_psnr(params, FIRST_TUNING_IMAGES), reverse=True)
+        candidates = candidates[: max(3, len(candidates) // 4)]
+    return max(candidates, key=lambda params: mean_psnr(params, len(clean)))
 
 
 def run_baseline(name: str, data: BaselineData) -> BaselineResult:

@@ -106,7 +106,7 @@ def run_benchmark(context: EvalContext, noises: Sequence[str], example_index: in
     models = {THIS_MODEL: context.run} | dict(context.comparison_runs)
     denoisers = {NOISY_INPUT: lambda images: images.numpy()}
     denoisers |= {name: make_denoiser(each, context) for name, each in models.items()}
-    results = []
+    results, first_batches = [], {text: FirstBatches(context) for text in _noises_to_tune_on(context, noises)}
     with phase("denoising by models", len(noises), "noise") as bar:
         for text in noises:
             corruption = get_corruption(text)
@@ -118,9 +118,12 @@ def run_benchmark(context: EvalContext, noises: Sequence[str], example_index: in
                     if not by_method[name].num_images:
                         denoise(batch["input"])  # The time for tracing does not count.
                     by_method[name].add(batch, *timed(denoise, batch["input"]), classifier, example_index)
+                if text in first_batches:
+                    first_batches[text].add(batch)
             results += by_method.values()
             bar.update()
-    return results + _run_baselines(context, _noises_to_tune_on(context, noises), classifier, example_index)
+    tests = {text: each.batches for text, each in first_batches.items()}
+    return results + _run_baselines(context, tests, classifier, example_index)
 
 
 def _noises_to_tune_on(context: EvalContext, noises: Sequence[str]) -> list[str]:
@@ -137,17 +140,19 @@ def is_in_training_distribution(trained: noise.OneOf | None, tested: noise.OneOf
 
 
 def _run_baselines(
-    context: EvalContext, noises: Sequence[str], classifier: SVMClassifier | None, example_index: int
+    context: EvalContext,
+    tests: Mapping[str, Sequence[Batch]],
+    classifier: SVMClassifier | None,
+    example_index: int,
 ) -> list[BenchmarkResult]:
-    """Returns the results of the baselines, with the best parameters on the validation split."""
+    """Returns the results of the baselines for test images by noise; parameters are tuned on the validation split."""
     cache = TuningCache(context.cache_dir)
-    tests, data = [], []
-    for text in noises:
-        tests.append(_first_batches(context, "test", text, context.baseline_images))
+    data = []
+    for text, batches in tests.items():
         pair = _tuning_images(context, text)
-        data.append(BaselineData(*pair, [batch["input"] for batch in tests[-1]], cache.read(*pair)))
+        data.append(BaselineData(*pair, [batch["input"] for batch in batches], cache.read(*pair)))
     results = []
-    for text, batches, each, outputs in zip(noises, tests, data, baselines.run_baselines(data)):
+    for (text, batches), each, outputs in zip(tests.items(), data, baselines.run_baselines(data)):
         if each.params is None:
             cache.write(each.clean, each.noisy, {output.method: output.params for output in outputs})
         for output in outputs:
@@ -158,21 +163,33 @@ def _run_baselines(
     return results
 
 
-def _first_batches(context: EvalContext, split: str, text: str, max_images: int) -> list[dict[str, np.ndarray]]:
-    """Returns the batches of a split's first images under a noise; of whole images, `MAX_BASELINE_VALUES` at most."""
-    indices = range(min(max_images, len(context.load(split)[0])))
-    batches, num_values = [], 0
-    for batch in context.batches(split, get_corruption(text), indices):
-        num_values += batch["image"].shape.num_elements()
-        if batches and num_values > MAX_BASELINE_VALUES and context.whole_images:
-            break
-        batches.append({name: values.numpy() for name, values in batch.items()})
-    return batches
+@dataclasses.dataclass
+class FirstBatches:
+    """The first test images under a noise, for the baselines; of whole images, `MAX_BASELINE_VALUES` at most.
+
+    Attributes:
+      context: Says how many there are.
+      batches: What was added.
+    """
+
+    context: EvalContext
+    batches: list[Batch] = dataclasses.field(default_factory=list)
+    _num_values: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Adds the first images of a batch, as many as are still missing."""
+        missing = self.context.baseline_images - sum(len(each["image"]) for each in self.batches)
+        self._num_values += batch["image"].shape.num_elements()
+        is_full = self.batches and self._num_values > MAX_BASELINE_VALUES and self.context.whole_images
+        if missing and not is_full:
+            self.batches.append({name: values[:missing].numpy() for name, values in batch.items()})
 
 
 def _tuning_images(context: EvalContext, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first clean and noisy validation images `[n, height, width, channels]`, or their centers."""
-    batches = _first_batches(context, "validation", text, context.baseline_tuning_images)
+    indices = range(min(context.baseline_tuning_images, len(context.load("validation")[0])))
+    tuning_batches = context.batches("validation", get_corruption(text), indices)
+    batches = [{name: values.numpy() for name, values in batch.items()} for batch in tuning_batches]
     sides = [side for batch in batches for side in batch["image"].shape[1:3]]
     side = min(TUNING_SIDE, *sides) if context.whole_images else max(sides)
     centers = {name: [center_crop(batch[name], side) for batch in batches] for name in ("image", "input")}

@@ -24,6 +24,9 @@ from cae.training.train_state import TrainState, num_train_epochs, num_train_ste
 NUM_EXAMPLES, NUM_PRIOR_SAMPLES = 8, 64
 """Numbers of images in TensorBoard's figures."""
 
+NUM_IMAGE_SUMMARIES = 10
+"""How many image summaries of a tag TensorBoard shows, by default."""
+
 TAG_GROUPS = dict.fromkeys(("learning_rate", "images_per_second"), "epoch_rates") | dict.fromkeys(
     ("epoch_seconds", "rss_mib", "nonfinite_steps", "rollbacks"), "system"
 )
@@ -62,6 +65,7 @@ class MetricWriter:
         self._start_time, self._start_step = time.monotonic(), 0
         config = Config.from_dict(self._config)
         self._num_steps, self._num_epochs = num_train_steps(config, train_data), num_train_epochs(config, train_data)
+        self._image_epochs = config.image_summary_epochs or -(-self._num_epochs // NUM_IMAGE_SUMMARIES)
 
     def close(self) -> None:
         """Closes the progress bar and the event files."""
@@ -128,7 +132,7 @@ class MetricWriter:
             run, _, metric = name.rpartition("/")
             with self._writers[run or "train"].as_default(step):
                 tf.summary.scalar(epoch_tag(metric), value)
-        if epoch % self._config["image_summary_epochs"] == 0 or epoch in (1, self._num_epochs):
+        if epoch % self._image_epochs == 0 or epoch in (1, self._num_epochs):
             examples = self._train_data.examples or self._train_data.validation
             with self._writers["validation"].as_default(step):
                 for name, figure in image_summaries(self._state.model, examples).items():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -120,6 +122,13 @@ def test_training_images_are_evaluated_as_validation_images_are(dataset, monkeyp
     assert indices_of(data.train_eval).tolist() == list(range(20))
     one, other = (np.concatenate([batch["input"] for batch in each]) for each in (data.train_eval, data.validation))
     np.testing.assert_array_equal(one, other[:20])
+
+
+def test_no_more_training_images_are_evaluated_than_validation_images(dataset):
+    images, labels = dataset.load("test")
+    splits = dataset.splits | {"validation": ArraySplit(7, "", lambda: [(images[:7], labels[:7])])}
+    data = pipeline.make_train_data(dataclasses.replace(dataset, splits=splits), None, 8, 0)
+    assert indices_of(data.train_eval).tolist() == list(range(7))
 
 
 def test_replicas_get_slices_of_the_same_batch(dataset, mirrored):

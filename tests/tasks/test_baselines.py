@@ -1,3 +1,5 @@
+import collections
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -59,6 +61,24 @@ def test_grid_search_finds_the_highest_mean_psnr(pairs):
         for sigma in gaussian.param_grid["sigma"]
     }
     assert baselines.grid_search(gaussian, clean, noisy) == {"sigma": max(psnr, key=psnr.get)}
+
+
+def test_only_the_best_parameters_are_tried_on_more_than_sixteen_images():
+    counts = collections.Counter()
+
+    def constant(image, value):
+        counts[value] += 1
+        return np.full_like(image, value)
+
+    values = [each / 20 for each in range(16)]
+    baseline = baselines.Baseline(constant, {"value": values})
+    clean = np.full((40, 2, 2, 1), 0.31)
+    clean[16:] = 0.41  # 0.3 is the best of the first images, 0.4 the fourth and the best of all.
+    assert baselines.grid_search(baseline, clean, clean) == {"value": 0.4}
+    assert counts == dict.fromkeys(values, 16) | dict.fromkeys((0.25, 0.3, 0.35, 0.4), 16 + 40)
+    counts.clear()
+    assert baselines.grid_search(baseline, clean[:16], clean[:16]) == {"value": 0.3}
+    assert counts == dict.fromkeys(values, 16)
 
 
 def test_results_are_in_the_order_of_noises_and_baselines(pairs):
