@@ -11,10 +11,7 @@ VARIANTS = {
     "constant_weight": "--regularizer_end_weight=0.4",
     "paper_weight": "--regularizer_weight=0.125 --regularizer_end_weight=0.125",
     "no_regularizer": "--regularizer_weight=0 --regularizer_end_weight=0",
-    "end_weight_0.1": "--regularizer_end_weight=0.1",
-    "large_weight": "--regularizer_weight=1",
     "adam": "--optimizer=adam",
-    "higher_learning_rate": "--learning_rate=0.0025",
     "two_dimensions": "--latent_dim=2",
     "sixteen_dimensions": "--latent_dim=16",
 }
