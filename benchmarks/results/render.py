@@ -87,7 +87,8 @@ def make_environment(figures: Figures) -> jinja2.Environment:
         "mean": lambda paths, spec: spec.format(mean_of(figures, paths)),
         "value": lambda path: mean_of(figures, path),
         "minutes": lambda path: require(figures.minutes(path), path),
-        "load": figures.load,
+        "instructions": lambda path: " and ".join(instructions(figures.records(*path.split("/")))),
+        "cores": lambda path: " with ".join(["2 CPU cores", *instructions(figures.records(*path.split("/")))]),
         "commit": lambda path: ", ".join(commits(figures.records(*path.split("/")))),
         "table": lambda name: render_table(figures, TABLES[name]),
         "conditions": lambda name: describe_conditions(figures, TABLES[name]),
@@ -151,6 +152,12 @@ def format_cell(figures: Figures, table: Table, line: Line, column: str) -> str:
 def commits(found: list[records.Record]) -> list[str]:
     """Returns the commits of measurements, each once."""
     return [*dict.fromkeys(each["commit"] for record in found for each in record["commands"] if each["commit"])]
+
+
+def instructions(found: list[records.Record]) -> list[str]:
+    """Returns the vector instructions of the processors of measurements, such as "AVX2", as far as they are known."""
+    processors = (record["processor"] or "" for record in found)
+    return [*dict.fromkeys(filter(None, (processor.partition(" with ")[2] for processor in processors)))]
 
 
 def describe_conditions(figures: Figures, table: Table) -> str:
