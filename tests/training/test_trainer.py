@@ -192,7 +192,8 @@ def test_rolled_back_run_that_is_preempted_equals_the_unbroken_run(tmp_path, tra
     expected = train(six_epochs, tmp_path / "unbroken", train_batches=TemporaryFault(good, bad, 1))
     # Preempted in the steps that are NaN, and again some steps after the rollback.
     with pytest.raises(Preempted, match="at step 13;"):
-        train(six_epochs, tmp_path / "preempted", train_batches=bad, poll_signal=PreemptAfter(30))
+        signal_at_step_13 = lambda state: 15 * (state.global_step == 13)  # noqa: E731
+        train(six_epochs, tmp_path / "preempted", train_batches=bad, poll_signal=signal_at_step_13)
     with pytest.raises(Preempted, match="at step 10;"):
         faults = TemporaryFault(good, bad, 1)
         train(six_epochs, tmp_path / "preempted", train_batches=faults, poll_signal=PreemptAfter(11))
