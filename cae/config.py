@@ -130,7 +130,7 @@ class Config:
     )
     image_summary_epochs: int | None = field(
         None,
-        "Epochs between image summaries in TensorBoard; default: a tenth of all, since it shows ten of a kind.",
+        "Epochs between image summaries in TensorBoard; default: so many that there are ten at most, which it shows.",
         lower_bound=1,
     )
 

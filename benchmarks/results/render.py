@@ -87,7 +87,7 @@ def make_environment(figures: Figures) -> jinja2.Environment:
         "mean": lambda paths, spec: spec.format(mean_of(figures, paths)),
         "value": lambda path: mean_of(figures, path),
         "minutes": lambda path: require(figures.minutes(path), path),
-        "instructions": lambda path: " and ".join(instructions(figures.records(*path.split("/")))),
+        "processor": lambda path: describe_instructions(figures.records(*path.split("/"))),
         "cores": lambda path: " with ".join(["2 CPU cores", *instructions(figures.records(*path.split("/")))]),
         "commit": lambda path: ", ".join(commits(figures.records(*path.split("/")))),
         "table": lambda name: render_table(figures, TABLES[name]),
@@ -158,6 +158,12 @@ def instructions(found: list[records.Record]) -> list[str]:
     """Returns the vector instructions of the processors of measurements, such as "AVX2", as far as they are known."""
     processors = (record["processor"] or "" for record in found)
     return [*dict.fromkeys(filter(None, (processor.partition(" with ")[2] for processor in processors)))]
+
+
+def describe_instructions(found: list[records.Record]) -> str:
+    """Returns the vector instructions that measurements were made with, and remarks on their commands."""
+    remarks = dict.fromkeys(command.get("remark") for record in found for command in record["commands"])
+    return "; ".join([" and ".join(instructions(found)) or NOT_RECORDED, *filter(None, remarks)])
 
 
 def describe_conditions(figures: Figures, table: Table) -> str:

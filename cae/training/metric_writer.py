@@ -25,7 +25,7 @@ NUM_EXAMPLES, NUM_PRIOR_SAMPLES = 8, 64
 """Numbers of images in TensorBoard's figures."""
 
 NUM_IMAGE_SUMMARIES = 10
-"""How many image summaries of a tag TensorBoard shows, by default."""
+"""How many of a tag TensorBoard shows; there are no more by default, with those of the first and the last epoch."""
 
 TAG_GROUPS = dict.fromkeys(("learning_rate", "images_per_second"), "epoch_rates") | dict.fromkeys(
     ("epoch_seconds", "rss_mib", "nonfinite_steps", "rollbacks"), "system"
@@ -65,7 +65,7 @@ class MetricWriter:
         self._start_time, self._start_step = time.monotonic(), 0
         config = Config.from_dict(self._config)
         self._num_steps, self._num_epochs = num_train_steps(config, train_data), num_train_epochs(config, train_data)
-        self._image_epochs = config.image_summary_epochs or -(-self._num_epochs // NUM_IMAGE_SUMMARIES)
+        self._image_epochs = config.image_summary_epochs or -(-self._num_epochs // (NUM_IMAGE_SUMMARIES - 1))
 
     def close(self) -> None:
         """Closes the progress bar and the event files."""

@@ -36,7 +36,7 @@ def train_with_preemptions(train, config, workdir, polls):
 
 
 def test_run_that_is_preempted_repeatedly_equals_the_unbroken_run(tmp_path, train, unbroken, four_epochs):
-    """It polls before each call of the graph loop, and after each of five batches of an epoch's evaluation."""
+    """It polls before each call of the graph loop, and after each of four batches of an epoch's evaluation."""
     resumed, steps = train_with_preemptions(train, four_epochs, tmp_path, itertools.cycle([3, 9]))
     assert len(steps) > 3 and unbroken(four_epochs)[0].step == resumed.step == 10
     assert_same(unbroken(four_epochs)[0], resumed, unbroken(four_epochs)[1], tmp_path)

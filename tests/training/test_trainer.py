@@ -1,13 +1,14 @@
 """Whole runs: their length and scalars, steps that are not finite, and rollbacks."""
 
 import dataclasses
+import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import trainings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainings import TIMINGS, PreemptAfter, assert_same, metrics_lines
+from trainings import TIMINGS, assert_same, metrics_lines
 
 from cae.config import Config
 from cae.data import datasets, noise, pipeline
@@ -187,16 +188,20 @@ def test_run_that_keeps_diverging_fails_with_intact_checkpoints(tmp_path, train,
     assert state.global_step > 0 and all(np.isfinite(weight).all() for weight in state.model.get_weights())
 
 
+def preempt_at(step):
+    """Returns a signal that arrives when the run polls at a step."""
+    return lambda state: signal.SIGTERM * (state.global_step == step)
+
+
 def test_rolled_back_run_that_is_preempted_equals_the_unbroken_run(tmp_path, train, nan_between, six_epochs):
     bad, good = (nan_between(six_epochs, 9, last) for last in (15, 9))
     expected = train(six_epochs, tmp_path / "unbroken", train_batches=TemporaryFault(good, bad, 1))
     # Preempted in the steps that are NaN, and again some steps after the rollback.
     with pytest.raises(Preempted, match="at step 13;"):
-        signal_at_step_13 = lambda state: 15 * (state.global_step == 13)  # noqa: E731
-        train(six_epochs, tmp_path / "preempted", train_batches=bad, poll_signal=signal_at_step_13)
+        train(six_epochs, tmp_path / "preempted", train_batches=bad, poll_signal=preempt_at(13))
     with pytest.raises(Preempted, match="at step 10;"):
         faults = TemporaryFault(good, bad, 1)
-        train(six_epochs, tmp_path / "preempted", train_batches=faults, poll_signal=PreemptAfter(11))
+        train(six_epochs, tmp_path / "preempted", train_batches=faults, poll_signal=preempt_at(10))
     resumed = train(six_epochs, tmp_path / "preempted", train_batches=good)
     assert resumed.rollbacks == 1
     assert_same(expected, resumed, tmp_path / "unbroken", tmp_path / "preempted")
