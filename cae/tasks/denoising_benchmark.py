@@ -106,7 +106,8 @@ def run_benchmark(context: EvalContext, noises: Sequence[str], example_index: in
     models = {THIS_MODEL: context.run} | dict(context.comparison_runs)
     denoisers = {NOISY_INPUT: lambda images: images.numpy()}
     denoisers |= {name: make_denoiser(each, context) for name, each in models.items()}
-    results, first_batches = [], {text: FirstBatches(context) for text in _noises_to_tune_on(context, noises)}
+    tuned = _noises_to_tune_on(context, noises)
+    results, first_batches = [], {text: FirstBatches.of(context, context.baseline_images) for text in tuned}
     with phase("denoising by models", len(noises), "noise") as bar:
         for text in noises:
             corruption = get_corruption(text)
@@ -165,31 +166,43 @@ def _run_baselines(
 
 @dataclasses.dataclass
 class FirstBatches:
-    """The first test images under a noise, for the baselines; of whole images, `MAX_BASELINE_VALUES` at most.
+    """The first images of a split under a noise, for the baselines.
 
     Attributes:
-      context: Says how many there are.
+      max_images: How many images there are at most.
+      max_values: How many values their pixels have at most; one batch may have more.
       batches: What was added.
+      is_full: Whether nothing more is added.
     """
 
-    context: EvalContext
+    max_images: int
+    max_values: float
     batches: list[Batch] = dataclasses.field(default_factory=list)
-    _num_values: int = 0
+    is_full: bool = False
+
+    @classmethod
+    def of(cls, context: EvalContext, max_images: int) -> "FirstBatches":
+        """Returns an empty one; of whole images it takes `MAX_BASELINE_VALUES` at most."""
+        return cls(max_images, MAX_BASELINE_VALUES if context.whole_images else float("inf"))
 
     def add(self, batch: Batch) -> None:
         """Adds the first images of a batch, as many as are still missing."""
-        missing = self.context.baseline_images - sum(len(each["image"]) for each in self.batches)
-        self._num_values += batch["image"].shape.num_elements()
-        is_full = self.batches and self._num_values > MAX_BASELINE_VALUES and self.context.whole_images
-        if missing and not is_full:
+        missing = self.max_images - sum(len(each["image"]) for each in self.batches)
+        num_values = sum(each["image"].size for each in self.batches) + batch["image"].shape.num_elements()
+        self.is_full |= not missing or (bool(self.batches) and num_values > self.max_values)
+        if not self.is_full:
             self.batches.append({name: values[:missing].numpy() for name, values in batch.items()})
 
 
 def _tuning_images(context: EvalContext, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first clean and noisy validation images `[n, height, width, channels]`, or their centers."""
     indices = range(min(context.baseline_tuning_images, len(context.load("validation")[0])))
-    tuning_batches = context.batches("validation", get_corruption(text), indices)
-    batches = [{name: values.numpy() for name, values in batch.items()} for batch in tuning_batches]
+    first = FirstBatches.of(context, context.baseline_tuning_images)
+    for batch in context.batches("validation", get_corruption(text), indices):
+        first.add(batch)
+        if first.is_full:
+            break
+    batches = first.batches
     sides = [side for batch in batches for side in batch["image"].shape[1:3]]
     side = min(TUNING_SIDE, *sides) if context.whole_images else max(sides)
     centers = {name: [center_crop(batch[name], side) for batch in batches] for name in ("image", "input")}

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from half_mean import run_of
 from keras import Model
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from cae.config import Config
 from cae.data import datasets, pipeline
 from cae.errors import UserError
-from cae.tasks import denoise, denoisers, get_corruption
+from cae.tasks import denoise, denoisers, denoising_benchmark, get_corruption
 from cae.tasks.baselines import BASELINES
 from cae.tasks.context import EvalContext
 from cae.tasks.denoisers import make_denoiser
@@ -75,6 +76,24 @@ def test_every_image_of_another_data_set_is_evaluated_whole(context, monkeypatch
     assert rows["this model", "awgn"]["in_training_distribution"] is True
     assert rows["median", "awgn"]["num_images"] == 2
     assert {"denoise", "denoise_extremes", "denoise_methods"} <= section.figures.keys()
+
+
+@pytest.mark.parametrize(("max_values", "expected"), [(10**6, (4, 3)), (3000, (2, 2)), (1, (1, 1))])
+def test_baselines_get_as_many_whole_images_as_fit_into_memory(context, monkeypatch, max_values, expected):
+    """Of 40 x 30 pixels each: of four test images and of three validation images."""
+    monkeypatch.setattr(denoising_benchmark, "MAX_BASELINE_VALUES", max_values)
+    found = []
+    monkeypatch.setattr(denoising_benchmark.baselines, "run_baselines", lambda data: found.extend(data) or [[]])
+    sizes = {split: iter([tf.zeros((1, 40, 30, 1))] * count) for split, count in (("test", 4), ("validation", 3))}
+
+    def batches(split, corruption, indices=None):
+        return ({"image": image, "input": image, "label": tf.zeros(1, tf.int64)} for image in sizes[split])
+
+    context = dataclasses.replace(
+        context, batches=batches, noises=["awgn:25"], baseline_images=9, baseline_tuning_images=9
+    )
+    denoising_benchmark.run_benchmark(context, context.noises, 0)
+    assert (len(found[0].test_images), len(found[0].clean)) == expected
 
 
 def test_large_images_are_denoised_in_tiles_and_by_an_ensemble_where_it_is_requested(context, monkeypatch):
