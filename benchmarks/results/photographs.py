@@ -9,41 +9,60 @@ from cae.tasks import FULL_RESOLUTION_NOISES
 
 LEVELS = tuple(noise.removeprefix("awgn:") for noise in FULL_RESOLUTION_NOISES if noise.startswith("awgn"))
 
+MODEL = "this model"
+BASELINES = ("noisy input", "total variation", "non-local means")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training on photographs, which several rows evaluate.
+
+    Attributes:
+      run: Its name.
+      flags: All but the data set.
+      minutes: How long it is expected to take.
+      color: "color_" for the color images of these sets.
+    """
+
+    run: str
+    flags: str
+    minutes: float
+    color: str = ""
+
+
+SINGLE = Training("photos", "--flagfile=configs/photos.cfg", 15)
+SINGLE_FLOAT32 = Training("photos_float32", f"{SINGLE.flags} --precision=float32", 85)
+BLIND = Training("photos_blind", "--flagfile=configs/photos_blind.cfg", 76)
+COLOR_BLIND = Training("color_photos_blind", f"{BLIND.flags} --channels=3", 91, color="color_")
+
 
 def photographs(
+    training: Training,
     name: str,
     label: str,
-    flags: str,
-    minutes: float,
+    method: str = MODEL,
     *,
-    method: str,
-    ensemble: bool,
-    levels: Sequence[str],
-    options: str = "",
-    color: str = "",
+    levels: Sequence[str] = LEVELS,
+    ensemble: bool = False,
 ) -> Row:
     """Returns the row of a method that denoises BSD68 or CBSD68.
 
     Args:
+      training: Of the model that is evaluated beside the baselines.
       name: Of the row.
       label: Of the row.
-      flags: The configuration.
-      minutes: Of the training.
       method: Its name in the evaluation.
-      ensemble: Whether the model's outputs for flips and turns are averaged.
       levels: The levels of noise.
-      options: Further flags of the training, whose run has the row's name then.
-      color: "color_" for the color images of these sets.
+      ensemble: Whether the model's outputs for flips and turns are averaged.
     """
-    run = name if options else f"{color}{flags.partition('.cfg')[0].rpartition('/')[2]}"
+    color = training.color
     test_set = f"folder:{{photos}}/{color[:1]}bsd68"
-    training = f"{flags} {'--channels=3' * bool(color)} --dataset=folder:{{photos}}/{color}train400 {options}"
     return Row(
         name=name,
         label=label,
         commands=[
-            train(run, " ".join(training.split()), minutes),
-            evaluate(run, f"--tasks=denoise --test_dataset={test_set}" + " --self_ensemble" * ensemble, 12),
+            train(training.run, f"{training.flags} --dataset=folder:{{photos}}/{color}train400", training.minutes),
+            evaluate(training.run, f"--tasks=denoise --test_dataset={test_set}" + " --self_ensemble" * ensemble, 12),
         ],
         figures={
             level: ("results", "denoise", "methods", {"method": method, "noise": "awgn", "level": level}, "psnr")
@@ -54,80 +73,61 @@ def photographs(
     )
 
 
-NEIGHBORS = "--objective=neighbor2neighbor --crop_size=128 --batch_size=8 --crops_per_image=32"
+def baselines(training: Training) -> list[Row]:
+    """Returns the rows of the noisy input and of classical baselines, which the evaluation of any model has."""
+    return [photographs(training, method.replace(" ", "_"), method, method) for method in BASELINES]
 
-BLIND, SINGLE = "--flagfile=configs/photos_blind.cfg", "--flagfile=configs/photos.cfg"
-MODEL = "this model"
+
+def without_clean_images(name: str, label: str, flags: str) -> Row:
+    """Returns the row of a training that sees noisy images only."""
+    training = Training(name, f"{SINGLE.flags} {flags}", SINGLE.minutes)
+    return dataclasses.replace(photographs(training, name, label, levels=("25",)), cells={"flags": f"`{flags}`"})
+
 
 PUBLISHED = {
     "bm3d": "BM3D", "wnnm": "WNNM", "tnrd": "TNRD", "dncnn": "DnCNN, one model for each level",
     "dncnn_b": "DnCNN-B, one model for 0 to 55", "drunet": "DRUNet",
 }  # fmt: skip
 
+ENSEMBLE = "the same with `--self_ensemble`"
+
 PHOTOGRAPHS = Table(
     name="photographs",
     columns={"minutes": ("minutes of training", ""), "load": ("load", "")}
     | {level: (level, "{:.2f}") for level in LEVELS},
     rows=[
-        *(
-            photographs(method.replace(" ", "_"), method, BLIND, 76, method=method, ensemble=False, levels=LEVELS)
-            for method in ("noisy input", "total variation", "non-local means")
-        ),
-        photographs("photos", "`photos.cfg`, for 25", SINGLE, 15, method=MODEL, ensemble=False, levels=("25",)),
-        photographs(
-            "photos_self_ensemble", "the same with `--self_ensemble`", SINGLE, 15, method=MODEL, ensemble=True,
-            levels=("25",),
-        ),
-        photographs(
-            "photos_blind", "`photos_blind.cfg`, one model for 5 to 50", BLIND, 76, method=MODEL, ensemble=False,
-            levels=LEVELS,
-        ),
-        photographs(
-            "photos_blind_self_ensemble", "the same with `--self_ensemble`", BLIND, 76, method=MODEL, ensemble=True,
-            levels=LEVELS,
-        ),
+        *baselines(SINGLE_FLOAT32),
+        photographs(SINGLE, "photos", "`photos.cfg`, for 25", levels=("25",)),
+        photographs(SINGLE, "photos_self_ensemble", ENSEMBLE, levels=("25",), ensemble=True),
+        photographs(SINGLE_FLOAT32, "photos_float32", "`photos.cfg --precision=float32`", levels=("25",)),
+        photographs(BLIND, "photos_blind", "`photos_blind.cfg`, one model for 5 to 50"),
+        photographs(BLIND, "photos_blind_self_ensemble", ENSEMBLE, ensemble=True),
         *(Row(name, f"{label}, published", needs=()) for name, label in PUBLISHED.items()),
     ],
-)  # fmt: skip
+)
 
 COLOR = Table(
     name="photographs_color",
     columns=PHOTOGRAPHS.columns,
     rows=[
-        *(
-            photographs(
-                method.replace(" ", "_"), method, BLIND, 60, method=method, ensemble=False, levels=LEVELS,
-                color="color_",
-            )
-            for method in ("noisy input", "total variation", "non-local means")
-        ),
-        photographs(
-            "photos_blind", "`photos_blind.cfg --channels=3`, one model for 5 to 50", BLIND, 60, method=MODEL,
-            ensemble=False, levels=LEVELS, color="color_",
-        ),
-        photographs(
-            "photos_blind_self_ensemble", "the same with `--self_ensemble`", BLIND, 60, method=MODEL, ensemble=True,
-            levels=LEVELS, color="color_",
-        ),
+        *baselines(COLOR_BLIND),
+        photographs(COLOR_BLIND, "photos_blind", "`photos_blind.cfg --channels=3`, one model for 5 to 50"),
+        photographs(COLOR_BLIND, "photos_blind_self_ensemble", ENSEMBLE, ensemble=True),
         Row("cbm3d", "CBM3D, published", needs=()),
     ],
-)  # fmt: skip
+)
 
 WITHOUT_CLEAN_IMAGES = Table(
     name="photographs_without_clean_images",
     columns={"flags": ("flags", ""), "minutes": ("minutes", ""), "load": ("load", ""), "25": ("PSNR", "{:.2f}")},
     corner="training",
     rows=[
-        photographs("photos", "clean images", SINGLE, 15, method=MODEL, ensemble=False, levels=("25",)),
-        *(
-            dataclasses.replace(
-                photographs(name, label, SINGLE, 15, method=MODEL, ensemble=False, levels=("25",), options=options),
-                cells={"flags": f"`{options}`"},
-            )
-            for name, label, options in (
-                ("noise2noise", "Noise2Noise", "--objective=noise2noise"),
-                ("neighbor2neighbor", "Neighbor2Neighbor", NEIGHBORS),
-            )
+        photographs(SINGLE, "photos", "clean images", levels=("25",)),
+        without_clean_images("noise2noise", "Noise2Noise", "--objective=noise2noise"),
+        without_clean_images(
+            "neighbor2neighbor",
+            "Neighbor2Neighbor",
+            "--objective=neighbor2neighbor --crop_size=128 --batch_size=8 --crops_per_image=32",
         ),
         Row("bm3d", "BM3D as published, no training", needs=()),
     ],
