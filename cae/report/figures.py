@@ -4,11 +4,13 @@ import io
 import itertools
 import weakref
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 
 from cae.data.arrays import to_pil
 from cae.io_utils import printable
@@ -24,6 +26,12 @@ DPI, MAX_CELL_INCHES = 110, 1.2
 
 MAX_LABEL_CHARACTERS, LABEL_INCHES = 28, 0.07
 """Characters of a line, at most, and the width of one at the size of 8 points."""
+
+GRAYSCALE = {"cmap": "gray", "vmin": 0, "vmax": 1}
+"""Options of images, of which those in color need none."""
+
+ROW_GAP = 0.08
+"""Between rows of examples, as a fraction of their height."""
 
 _PNGS: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
 """The PNG files of figures that still exist."""
@@ -80,22 +88,30 @@ def example_rows(columns: Mapping[str, np.ndarray], latents: np.ndarray | None, 
     images = list(columns.values())
     errors = np.abs(images[-1] - images[0]).mean(axis=-1)
     titles = [*columns, "error"] + ["latent vector"] * (latents is not None)
-    figure, axes = _image_axes(len(errors), len(titles), size=(1.1, 1.05), margin=(0.6, 0.75))
+    texts = [label(each, MAX_LABEL_CHARACTERS) for each in labels]
+    height, width = errors.shape[1:]
+    row_inches, label_inches = 1.05 * float(np.clip(height / width, 0.5, 2)), _width_inches(texts)
+    is_wide = label_inches > row_inches
+    # An axis for each image would take several times as long.
+    size, margin = (1.1, row_inches * len(errors)), (0.6 + label_inches * is_wide, 0.75)
+    figure, (axes,) = _image_axes(1, len(titles), size, margin)
     # A single outlying pixel or dimension must not darken all the others.
     max_error = max(float(np.quantile(errors, 0.999)), 1e-3)
-    max_latent = None if latents is None else max(float(np.quantile(np.abs(latents), 0.99)), 1e-3)
-    for row, row_axes in enumerate(axes):
-        for axis, column in zip(row_axes, images):
-            _show_image(axis, column[row])
-        maps = [row_axes[len(images)].imshow(errors[row], cmap=ERROR_COLORMAP, vmin=0, vmax=max_error)]
-        if latents is not None:
-            maps.append(_show_latent(row_axes[-1], latents[row], max_latent))
-        if labels:
-            row_axes[0].set_ylabel(label(labels[row], MAX_LABEL_CHARACTERS), fontsize=8)
-    for axis, title in zip(axes[0], titles):
+    for axis, column in zip(axes, images):
+        _show_column(axis, [_to_displayed(image) for image in column], width / height, **GRAYSCALE)
+    scale = {"cmap": ERROR_COLORMAP, "vmin": 0, "vmax": max_error}
+    maps = [_show_column(axes[len(images)], errors, width / height, **scale)]
+    if latents is not None:
+        limit = max(float(np.quantile(np.abs(latents), 0.99)), 1e-3)
+        scale = {"cmap": LATENT_COLORMAP, "vmin": -limit, "vmax": limit}
+        maps.append(_show_column(axes[-1], [*map(latent_block, latents)], width / height, **scale))
+    centers = (1 + ROW_GAP) * np.arange(len(texts)) + 0.5
+    axes[0].set_yticks(centers, texts, rotation=0 if is_wide else 90, va="center", fontsize=8)
+    axes[0].tick_params(length=0)
+    for axis, title in zip(axes, titles):
         axis.set_title(label(title), fontsize=9)
-    for position, image in enumerate(maps, len(images)):
-        bar = figure.colorbar(image, ax=axes[:, position], location="bottom", shrink=0.9, aspect=12, pad=0.02)
+    for axis, image in zip(axes[len(images) :], maps):
+        bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.9, aspect=12, pad=0.02)
         bar.ax.tick_params(labelsize=7)
     return figure
 
@@ -128,7 +144,7 @@ def image_table(
     _show_image(axis, picture)
     axis.set_yticks((np.arange(len(labels)) + 0.5) * (height + 2), [*map(label, labels)])
     titles = [label(each, MAX_LABEL_CHARACTERS) for each in columns]
-    is_wide = max((len(line) for title in titles for line in title.split("\n")), default=0) > cell_inches / LABEL_INCHES
+    is_wide = _width_inches(titles) > cell_inches
     slant = {"rotation": 60, "ha": "left", "rotation_mode": "anchor"} if is_wide else {}
     axis.set_xticks((np.arange(len(columns)) + 0.5) * (width + 2), titles, **slant)
     axis.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
@@ -166,6 +182,11 @@ def _wrapped_grid(
     return figure
 
 
+def _width_inches(texts: Sequence[str]) -> float:
+    """Returns the width of the widest line of labels, about."""
+    return LABEL_INCHES * max((len(line) for text in texts for line in text.split("\n")), default=0)
+
+
 def _image_axes(
     num_rows: int, num_columns: int, size: tuple[float, float], margin: tuple[float, float]
 ) -> tuple[Figure, np.ndarray]:
@@ -176,13 +197,23 @@ def _image_axes(
 
 
 def _show_image(axis: Axes, image: np.ndarray) -> None:
+    axis.imshow(_to_displayed(image), **GRAYSCALE)
+
+
+def _to_displayed(image: np.ndarray) -> np.ndarray:
     image = image.clip(0, 1)  # Noise may have left the range, of which matplotlib warns.
-    axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+    return image[..., 0] if image.shape[-1] == 1 else image
 
 
-def _show_latent(axis: Axes, latent: np.ndarray, limit: float) -> AxesImage:
-    axis.set_box_aspect(1)  # As tall as the images beside it.
-    return axis.imshow(latent_block(latent), cmap=LATENT_COLORMAP, vmin=-limit, vmax=limit, aspect="auto")
+def _show_column(axis: Axes, maps: Sequence[np.ndarray], aspect: float, **options: Any) -> AxesImage:
+    """Draws maps below each other, each framed, of height 1 and of a width; returns the last."""
+    for row, each in enumerate(maps):
+        top = row * (1 + ROW_GAP)
+        image = axis.imshow(each, extent=(0, aspect, top + 1, top), **options)
+        axis.add_patch(Rectangle((0, top), aspect, 1, fill=False, linewidth=0.8, clip_on=False))
+    axis.set(xlim=(0, aspect), ylim=(top + 1, 0))
+    axis.spines[:].set_visible(False)
+    return image
 
 
 def latent_block(latent: np.ndarray) -> np.ndarray:

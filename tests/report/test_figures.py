@@ -8,8 +8,8 @@ from PIL import Image
 from cae.report import figures
 
 
-def displayed(axis):
-    return np.ma.filled(axis.images[0].get_array(), np.nan)
+def displayed(axis, row=0):
+    return np.ma.filled(axis.images[row].get_array(), np.nan)
 
 
 @pytest.mark.parametrize("latent_dim, channels", [(1, 1), (2, 3), (7, 1), (32, 3), (100, 1)])
@@ -18,7 +18,7 @@ def test_example_rows_show_any_images_and_latent_vectors(channels, latent_dim, r
     figure = figures.example_rows({"input": images, "output": images}, random.random((3, latent_dim)), "abc")
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["input", "output", "error", "latent vector"]
-    assert [axis.get_ylabel() for axis in figure.axes[:12:4]] == ["a", "b", "c"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
     assert Image.open(io.BytesIO(figures.png(figure))).format == "PNG"
 
 
@@ -34,13 +34,27 @@ def test_a_latent_vector_is_read_row_by_row_on_one_scale_around_zero():
     latents = np.stack([np.arange(7.0), -np.arange(7.0)])
     images = np.zeros((2, 12, 12, 1))
     figure = figures.example_rows({"a": images, "b": images}, latents)
-    first, second = figure.axes[3], figure.axes[7]
-    np.testing.assert_array_equal(displayed(first).ravel()[:7], np.arange(7))
-    assert np.isnan(displayed(first).ravel()[7:]).all()
-    low, high = first.images[0].get_clim()
-    assert low == -high and second.images[0].get_clim() == (low, high)
+    column = figure.axes[3]
+    for row, latent in enumerate(latents):
+        np.testing.assert_array_equal(displayed(column, row).ravel()[:7], latent)
+        assert np.isnan(displayed(column, row).ravel()[7:]).all()
+    (low, high), second = (image.get_clim() for image in column.images)
+    assert low == -high and second == (low, high)
     wide = figures.example_rows({"a": images, "b": images}, np.zeros((2, 32)))
     assert displayed(wide.axes[3]).shape == (4, 8)
+
+
+@pytest.mark.parametrize("height, width", [(12, 12), (10, 20), (20, 10)])
+def test_rows_of_examples_lie_below_each_other_beside_their_labels(height, width, random):
+    images = random.random((3, height, width, 1))
+    figure = figures.example_rows({"a": images, "b": images}, random.random((3, 5)), ["x", "y", "a wide label of it"])
+    for axis in figure.axes[:4]:
+        for row, image in enumerate(axis.images):
+            left, right, bottom, top = image.get_extent()
+            assert (right - left) / (bottom - top) == pytest.approx(width / height)
+            assert top <= figure.axes[0].get_yticks()[row] <= bottom
+            assert row == 0 or top > axis.images[row - 1].get_extent()[2]
+    assert {text.get_rotation() for text in figure.axes[0].get_yticklabels()} == {0 if height < 20 else 90}
 
 
 def test_a_model_without_a_latent_space_has_no_column_for_it(random):
@@ -130,9 +144,9 @@ def test_figures_accept_names_that_are_not_text_or_look_like_formulas(random):
         assert " ".join(axis.get_title() for axis in figure.axes if axis.get_title() not in ("", "denoised")) == titles
     rows = figures.example_rows(dict.fromkeys(names, images), None, names)
     table = figures.image_table(dict.fromkeys(names, images), names)
-    for texts in ([axis.get_ylabel() for axis in rows.axes[:12:4]], [axis.get_title() for axis in rows.axes[:3]]):
-        assert texts == [figures.label(name) for name in names]
-    assert [each.get_text() for each in table.axes[0].get_yticklabels()] == [figures.label(name) for name in names]
+    assert [axis.get_title() for axis in rows.axes[:3]] == [figures.label(name) for name in names]
+    for axis in (rows.axes[0], table.axes[0]):
+        assert [each.get_text() for each in axis.get_yticklabels()] == [figures.label(name) for name in names]
     assert all(map(figures.png, [*drawn.values(), rows, table]))
 
 
