@@ -7,8 +7,9 @@ What python -m cae.predict does in one process, Apache Beam does on this machine
   denoise   denoised image files, in the size, format and mode of each image
 
 --input are files, folders or patterns of image files, or of TFRecord or Parquet files that contain some. --output is
-written whole or not at all: predictions-*.parquet, failed.jsonl with the images that cannot be processed, each with the
-reason, and summary.json. The exit code is 3 if there are any. Beam's options are flags, too; --helpfull lists them.
+written whole or not at all: predictions/part-*.parquet, failed.jsonl with the images that cannot be processed, each
+with the reason, and summary.json. The exit code is 3 if there are any. Beam's options are flags, too; --helpfull lists
+them.
 """
 
 import importlib.util
@@ -58,7 +59,7 @@ def check_flags(values: flags.FlagValues) -> None:
     """Raises `UserError` for what can be checked without Beam."""
     missing = [module for module in MODULES if importlib.util.find_spec(module) is None]
     if missing:
-        raise UserError(f"cae.beam needs {', '.join(missing)}: pip install cae[beam]")
+        raise UserError(f"cae.beam needs {', '.join(missing)}: pip install -e '.[beam]'")
     if not values.saved_model:
         raise UserError("--saved_model=FOLDER is missing; it names the --output of python -m cae.export")
     if not values.input:

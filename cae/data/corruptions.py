@@ -114,8 +114,8 @@ def blur(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tens
 def column_noise(images: "tf.Tensor", level: "tf.Tensor", seed: "tf.Tensor") -> "tf.Tensor":
     """Adds one normal deviate of mean 0 and standard deviation `level` to every column of an image.
 
-    The fixed pattern of sensors that read out by columns, and of line scanners (Gross et al. 1998, "Statistical model
-    of fixed pattern noise"); 0.2 is usual.
+    The fixed pattern of sensors that read out by columns, and of line scanners (El Gamal, Fowler, Min and Liu 1998,
+    "Modeling and estimation of FPN components in CMOS image sensors"); 0.2 is usual.
     """
     shape = tf.shape(images)
     return images + level * tf.random.stateless_normal([shape[0], 1, shape[2], 1], seed)

@@ -1,4 +1,4 @@
-"""Distortions that keep what kind of thing an image shows: affine maps, mirroring, cropping, other colors.
+"""Distortions that preserve the class of an image: affine maps, mirroring, cropping, other colors.
 
 Each is a stateless function of images [batch, height, width, channels] in 0..1, levels [batch, 1, 1, 1] and a seed [2],
 as those of `corruptions.py` are. Which of them keep the kind depends on the data: a mirrored 2 is no digit.

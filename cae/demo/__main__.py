@@ -51,7 +51,7 @@ def main() -> None:
 def check_gradio() -> None:
     """Raises `UserError` where Gradio is not installed."""
     if importlib.util.find_spec("gradio") is None:
-        raise UserError("Gradio is not installed, which the demo needs; run pip install 'cae[demo]'")
+        raise UserError("Gradio is not installed, which the demo needs; run pip install -e '.[demo]'")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 The files run without this package, and have the threshold inside:
 
   saved_model   saved_model/: TensorFlow; a signature for each function, and for uint8 images NAME_uint8
-  onnx          onnx/NAME.onnx: ONNX Runtime, in a browser, too; needs pip install cae[onnx]
-  litert        litert/NAME_PRECISION.tflite: LiteRT, in float32, float16 and int8; needs pip install cae[litert]
+  onnx          onnx/NAME.onnx: ONNX Runtime, in a browser, too; needs pip install -e '.[onnx]'
+  litert        litert/NAME_PRECISION.tflite: LiteRT, in float32, float16 and int8; needs pip install -e '.[litert]'
   keras         model.keras: Keras, after `cae.models.register_classes()`
 
 The functions are denoise, encode, decode, reconstruct and detect, as far as the model has them. Each file is run on
@@ -92,7 +92,7 @@ def check_installed(name: str) -> None:
         raise UserError(f"--format is empty; available: {', '.join(FORMATS)}")
     missing = [module for module in FORMATS[name] if importlib.util.find_spec(module) is None]
     if missing:
-        raise UserError(f"--format={name} needs {', '.join(missing)}: pip install cae[{name}]")
+        raise UserError(f"--format={name} needs {', '.join(missing)}: pip install -e '.[{name}]'")
 
 
 def select_functions(names: Sequence[str], model: str) -> list[str]:

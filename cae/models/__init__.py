@@ -150,7 +150,7 @@ def check_cluster_config(config: Config, num_images: int | None = None) -> str |
         return None
     return (
         f"--model={config.model} learns to ignore what --noise changes, and there is none; name a distortion that keeps"
-        " what kind of thing an image shows, such as affine:0.4"
+        " the class of an image, such as affine:0.4"
     )
 
 

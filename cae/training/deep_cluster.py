@@ -3,7 +3,7 @@ Visual Features"), with clusters of an autoencoder's latent vectors.
 
 First the autoencoder is trained. Then the latent vectors of training images are clustered by k-means, several times
 with different numbers of clusters, and a classifier of these pseudo-labels is trained on images with the noise of
---noise. Where that noise keeps what kind of thing an image shows, the features are those by which kinds differ. The
+--noise. Where that noise keeps the class of an image, the features are those by which classes differ. The
 clusters are computed once, not before every epoch as in the paper.
 """
 

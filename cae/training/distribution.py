@@ -1,8 +1,8 @@
 """Strategies, per-replica batches and exact sums: the only module that depends on `tf.distribute`.
 
-A step computes the same on 1, 2 and 4 replicas, to the last bit. To this end the global batch is divided into the same
-microbatches however many replicas there are, and their gradients are accumulated in float64, in which float32 values
-have the same sum in any order.
+On CPUs a step computes the same on 1, 2 and 4 replicas, if the size of the global batch is divisible by 4. To this end
+the batch is divided into the same microbatches however many replicas there are, and their gradients are accumulated in
+float64, in which float32 values have the same sum in any order.
 """
 
 from collections.abc import Callable, Sequence

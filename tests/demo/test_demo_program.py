@@ -89,4 +89,4 @@ def test_missing_gradio_is_named(trained_run, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else find_spec(name))
     result = call("cae.demo", f"--workdir={trained_run.workdir}", folder=tmp_path)
-    assert_one_line(result, "pip install 'cae[demo]'")
+    assert_one_line(result, "pip install -e '.[demo]'")

@@ -154,7 +154,7 @@ def test_misuse_is_one_line_and_writes_nothing(words, message, unet_run, tmp_pat
 def test_a_missing_package_is_named_with_its_extra(unet_run, tmp_path, monkeypatch):
     monkeypatch.setattr(program.importlib.util, "find_spec", lambda name: None if name == "onnx" else object())
     words = (f"--workdir={unet_run.workdir}", "--output=new", "--format=saved_model,onnx")
-    assert_one_line(call("cae.export", *words, folder=tmp_path), "--format=onnx needs onnx: pip install cae[onnx]")
+    assert_one_line(call("cae.export", *words, folder=tmp_path), "--format=onnx needs onnx: pip install -e '.[onnx]'")
 
 
 def test_another_version_s_config_is_refused(unet_run, tmp_path):
