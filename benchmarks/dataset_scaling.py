@@ -55,7 +55,9 @@ def main() -> None:
     with contextlib.nullcontext(values.folder) if values.folder else tempfile.TemporaryDirectory() as name:
         folder = Path(name).expanduser()
         sets = {size: generate(folder / f"{size}", size) for size in sizes}
-        memory = {size: measure_memory(path, folder / "run", values.max_steps) for size, path in sets.items()}
+        # A folder of its own, since one of a fixed name may be the user's.
+        with tempfile.TemporaryDirectory(prefix="runs-", dir=folder) as runs:
+            memory = {size: measure_memory(path, Path(runs) / "run", values.max_steps) for size, path in sets.items()}
         starts = {size: [] for size in sizes}
         for _ in range(values.starts):
             for size, path in sets.items():
@@ -96,7 +98,7 @@ def generate_spots(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def measure_memory(path: Path, workdir: Path, max_steps: int) -> tuple[float, float]:
-    """Trains in a new process; returns its resident memory in MiB: the maximum, and at the end."""
+    """Trains in a new process; returns its resident memory in MiB: the maximum, and at the end. Removes `workdir`."""
     shutil.rmtree(workdir, ignore_errors=True)
     run_flags = (f"--dataset=records:{path}", f"--max_steps={max_steps}", f"--workdir={workdir}")
     process = subprocess.Popen([*TRAIN_COMMAND, *MODEL, *run_flags], stdout=subprocess.DEVNULL)

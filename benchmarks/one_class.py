@@ -51,6 +51,11 @@ def main() -> None:
         raise UserError("--normal_classes must be set: 0 for one normal class in turn, -0 for one excluded class")
     seeds = [parse_seed(seed) for seed in flags.FLAGS.seeds or [str(config.seed)]]
     strategy, dataset = sweep.start(dataclasses.replace(config, normal_classes=None))
+    if len(dataset.class_names) < 2:
+        raise UserError(
+            f"--dataset={config.dataset} must have two classes or more, such as mnist or a folder with a subfolder for"
+            " each class"
+        )
     if unknown := sorted({*flags.FLAGS.classes} - {*dataset.class_names}):
         raise UserError(f"--classes={unknown[0]} is not a class of {dataset.name}: {', '.join(dataset.class_names)}")
     rows, sign = [], "-" * config.normal_classes.startswith("-")

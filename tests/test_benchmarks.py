@@ -12,7 +12,7 @@ from cli import ROOT, assert_one_line, call, only_flags_of
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from benchmarks import beam_prediction, common, sweep
+from benchmarks import beam_prediction, common, dataset_scaling, sweep
 from cae.config import Config, config_from_flags
 from cae.data import datasets
 from cae.errors import UserError
@@ -184,6 +184,24 @@ def test_results_of_another_configuration_are_not_used(swept):
 def test_bad_flags_are_reported_in_one_line(words, message, tmp_path):
     assert_one_line(run_sweep(*words, folder=tmp_path), message)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("flag", ["--normal_classes=0", "--classes=1"])
+def test_protocols_of_classes_refuse_a_data_set_without_classes_in_one_line(flag, tmp_path):
+    words = ("--dataset=lines", "--normal_classes=-0", flag, "--workdir=run")
+    message = "--dataset=lines must have two classes or more, such as mnist or a folder with a subfolder for each class"
+    assert_one_line(call("benchmarks.one_class", *words, folder=tmp_path), message)
+
+
+def test_training_on_sets_in_a_folder_leaves_what_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_scaling, "EVAL_IMAGES", 20)
+    monkeypatch.setattr(dataset_scaling, "TRAIN_COMMAND", ("sh", "-c", "exit 3"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes").touch()
+    words = (f"--folder={tmp_path}", "--sizes=200")
+    code, _, err = call("benchmarks.dataset_scaling", *words, folder=tmp_path)
+    assert code == 2 and "failed with exit code 3" in err
+    assert (tmp_path / "run/notes").exists() and {path.name for path in tmp_path.glob("[!.]*")} == {"run", "200"}
 
 
 def test_rates_leave_out_what_each_program_takes_to_start():

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 
 import pytest
 from cli import call
@@ -132,6 +133,83 @@ def test_an_interrupted_command_ends_and_its_minutes_count_when_it_is_resumed(wo
     resumed, outputs = runner.Journal(workspace).run(command, 0, lambda seconds: None)
     assert "outputs" not in entry and outputs == {"out": {"v": 1}}
     assert 3 < resumed["minutes"] < 3.5 and (workspace.runs / "log").read_text().split()[-1] == "ended"
+
+
+def machine_of(name):
+    return {"versions": {"python": "3"}, "processor": name, "cores": 2}
+
+
+def test_a_row_names_the_machine_of_its_training_wherever_the_rest_was_measured(workspace, monkeypatch):
+    monkeypatch.setattr(records, "machine", lambda: machine_of("first"))
+    runner.Journal(workspace).run(writes("shared"), 0, lambda seconds: None)
+    (path,) = (workspace.runs / "done").glob("*.json")
+    monkeypatch.setattr(records, "machine", lambda: machine_of("second"))
+    assert run(workspace, ["fake/last"]) == (0, ["last0"])
+    (record,) = records.load_table("fake", workspace.runs / "tables")["last"]
+    assert {key: record[key] for key in machine_of("")} == machine_of("first")
+    # Entries of earlier versions have no machine.
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in entry.items() if key != "machine"}))
+    shutil.rmtree(workspace.runs / "tables")
+    assert run(workspace, ["fake/last"]) == (0, [])
+    (record,) = records.load_table("fake", workspace.runs / "tables")["last"]
+    assert {key: record[key] for key in machine_of("")} == dict.fromkeys(machine_of(""))
+
+
+def test_an_unfinished_command_is_continued_on_its_machine_and_begun_again_on_another(workspace, monkeypatch):
+    command = shell("unfinished", "mkdir -p {runs}/run; echo >> {runs}/run/epochs; exit 3")
+    command = dataclasses.replace(command, resumes="{runs}/run")
+    for name, epochs in (("first", 1), ("first", 2), ("second", 1)):
+        monkeypatch.setattr(records, "machine", lambda name=name: machine_of(name))
+        with pytest.raises(runner.CommandError):
+            runner.Journal(workspace).run(command, 0, lambda seconds: None)
+        assert len((workspace.runs / "run/epochs").read_text().splitlines()) == epochs
+        (path,) = (workspace.runs / "done").glob("*.json")
+        assert json.loads(path.read_text())["machine"] == machine_of(name)
+
+
+def test_code_that_is_edited_between_two_steps_ends_the_measurement_for_the_pages(workspace, monkeypatch):
+    monkeypatch.setattr(records, "TABLES", workspace.runs / "tables")
+    written = workspace.runs / "good.json"
+    monkeypatch.setattr(records, "current_commit", lambda: "now" + records.DIRTY * written.exists())
+    with pytest.raises(UserError, match="the code differs from its commit"):
+        run(workspace, ["fake/good"])
+    assert [each["seed"] for each in records.load_table("fake", records.TABLES)["good"]] == [0]
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A repository of one module, and a function that commits it."""
+
+    def git(*words):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    def commit():
+        git("add", ".")
+        git("commit", "--message=a")
+
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    (tmp_path / "cae").mkdir()
+    (tmp_path / "cae/a.py").write_text("a = 1\n")
+    git("init")
+    commit()
+    return tmp_path / "cae/a.py", commit
+
+
+def test_what_is_recorded_of_the_code_follows_edits_while_the_program_runs(code):
+    path, commit = code
+    first = records.current_commit()
+    assert records.is_current(first) and records.DIRTY not in first
+    for text, is_same in (("a = 2\n", False), ("# One.\na = 1\n", True), ("a = 3\n", False)):
+        path.write_text(text)
+        assert records.is_current(first) == is_same
+        assert records.current_commit() == first + records.DIRTY * (not is_same)
+    commit()
+    second = records.current_commit()
+    assert records.is_current(second) and not records.is_current(first) and second not in (first, first + records.DIRTY)
+    (path.parent / "new.py").touch()
+    assert records.current_commit() == second + records.DIRTY and not records.is_current(second, "train.py")
 
 
 def test_a_figure_may_be_that_of_a_folder_which_a_flag_names(workspace):

@@ -31,7 +31,7 @@ class Command:
       reads: Paths of JSON, JSONL or CSV files by name, with the same placeholders.
       minutes: How long it is expected to take on two CPU cores.
       resumes: The folder, with the same placeholders, that it makes and would resume, which is removed if it is of
-        other code.
+        other code, or unfinished and of another machine.
     """
 
     words: str

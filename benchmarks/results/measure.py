@@ -119,10 +119,16 @@ def plan(steps: Iterable[Step]) -> list[tuple[Step, float]]:
 
 
 def run(steps: Sequence[Step], workspace: Workspace, output: Path) -> int:
-    """Measures steps one after the other, each into its table's file, and returns how many failed."""
+    """Measures steps one after the other, each into its table's file, and returns how many failed.
+
+    Raises:
+      UserError: The files are those of the pages, and the code was changed since the last step.
+    """
     journal, num_failed, planned = Journal(workspace), 0, plan(steps)
     with phase("measuring", round(sum(minutes for _, minutes in planned)), "minute", keep=True) as bar:
         for step, minutes in planned:
+            if output == records.TABLES:
+                records.check_committed()
             meter = Meter(bar.update, minutes)
             bar.set_description_str(str(step))
             try:
@@ -160,9 +166,10 @@ def measure(step: Step, journal: Journal, workspace: Workspace, tick: Callable[[
       CommandError: A command failed.
       LookupError: A figure is missing in what they wrote.
     """
-    commands, outputs = [], {}
+    commands, machines, outputs = [], [], {}
     for command in step.commands:
         entry, written = journal.run(command, step.seed, tick)
+        machines.append(entry.pop("machine"))
         commands.append(entry | {"minutes": round(entry["minutes"], 2)})
         outputs |= written
     # A folder of images has its name in what evaluations write.
@@ -171,7 +178,7 @@ def measure(step: Step, journal: Journal, workspace: Workspace, tick: Callable[[
         for name, path in step.figures.items()
     }
     figures = {name: find(outputs, path) for name, path in paths.items()}
-    return {"seed": step.seed, "commands": commands, **records.machine(), "figures": figures}
+    return {"seed": step.seed, "commands": commands, **machines[0], "figures": figures}
 
 
 def write_comparison(quick: Path, page: Path) -> Path:

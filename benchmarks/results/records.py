@@ -2,7 +2,7 @@
 
 `{"ROW": [{"seed", "commands": [{"command", "commit", "date", "minutes", "load", "remark"}], "versions", "processor",
 "cores", "figures"}]}`; what was not recorded is null. `load` is the load average over a minute at the start and the end
-of a command.
+of a command. Versions, processor and cores are those of the first command, whose minutes pages show.
 """
 
 import datetime
@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cae.errors import UserError
 from cae.io_utils import atomic_write
 from cae.runtime import cpu_flags
 
@@ -94,14 +95,23 @@ def today() -> str:
 
 
 def current_commit() -> str | None:
-    """Returns the commit of the code that runs, with `DIRTY` where it was changed since; None without Git."""
+    """Returns the commit of the code as it is now, with `DIRTY` where it was changed since; None without Git."""
     commit = _git("rev-parse", "--short=7", "HEAD")
-    return commit and (commit if is_current(commit) else commit + DIRTY)
+    return commit and (commit if _is_committed(CODE) else commit + DIRTY)
+
+
+def check_committed() -> None:
+    """Raises `UserError` if the code differs from its commit now."""
+    if (current_commit() or "").endswith(DIRTY):
+        raise UserError(
+            "the code differs from its commit: commit it, new files too, since every figure of the pages has a commit"
+        )
 
 
 def is_current(commit: str | None, command: str | None = None) -> bool:
-    """Returns whether the code is that of a commit, but for comments: all of it, or what a command depends on."""
-    return bool(commit) and _is_unchanged(commit, CODE if command is None else find_code(command))
+    """Returns whether the code is now that of a commit, but for comments: all of it, or what a command depends on."""
+    code, head = CODE if command is None else find_code(command), _git("rev-parse", "HEAD")
+    return bool(commit and head) and _is_unchanged(commit, head, code) and _is_committed(code)
 
 
 def find_code(command: str) -> Sequence[str]:
@@ -110,9 +120,18 @@ def find_code(command: str) -> Sequence[str]:
     return *SHARED_CODE, *re.findall(r"\bconfigs/\w+\.cfg", command), *benchmarks
 
 
+def _is_committed(code: Sequence[str]) -> bool:
+    # Without a cache: measuring takes hours, in which files may be edited.
+    return _has_no_changes("HEAD", "--", *code) and not _git("ls-files", "--others", "--exclude-standard", "--", *code)
+
+
 @functools.cache
-def _is_unchanged(commit: str, code: Sequence[str]) -> bool:
-    return _git("diff", "--quiet", "--ignore-matching-lines=^ *#", commit, "--", *code) is not None
+def _is_unchanged(commit: str, head: str, code: Sequence[str]) -> bool:
+    return _has_no_changes(commit, head, "--", *code)
+
+
+def _has_no_changes(*words: str) -> bool:
+    return _git("diff", "--quiet", "--ignore-matching-lines=^ *#", *words) is not None
 
 
 def _git(*words: str) -> str | None:

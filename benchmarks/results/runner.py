@@ -128,8 +128,8 @@ class Journal:
           tick: Is called with the seconds since its last call while the command runs.
 
         Returns:
-          command, commit, date, minutes and load, as in a table's file; and the content of what it has written by
-          name. Minutes of interrupted attempts count.
+          command, commit, date, minutes and load, as in a table's file, and the machine it ran on; and the content of
+          what it has written by name. Minutes of interrupted attempts count.
 
         Raises:
           CommandError: It failed, now or before.
@@ -139,13 +139,20 @@ class Journal:
             raise CommandError(self._failed[display])
         path = self._path(display)
         entry = json.loads(path.read_text()) if path.exists() else {}
-        if entry and not self._workspace.is_done(entry["commit"], display):
+        if entry and not self._is_usable(entry):
             entry = {}
             if command.resumes:
                 shutil.rmtree(self._workspace.fill(command.resumes, seed), ignore_errors=True)
         if not entry.get("outputs"):
             entry = self._continue(command, seed, entry or self._begin(display), path, tick)
-        return {key: value for key, value in entry.items() if key != "outputs"}, entry["outputs"]
+        outputs = entry.pop("outputs")
+        return {"machine": dict.fromkeys(records.machine())} | entry, outputs
+
+    def _is_usable(self, entry: Mapping[str, Any]) -> bool:
+        """Returns whether what was done of a command counts; of an unfinished one only on this machine."""
+        is_of_code = self._workspace.is_done(entry["commit"], entry["command"])
+        # Minutes of two machines would add up. Older entries do not name theirs.
+        return is_of_code and bool(entry.get("outputs") or entry.get("machine") in (None, records.machine()))
 
     def _path(self, display: str) -> Path:
         return self._workspace.runs / "done" / f"{hashlib.sha256(display.encode()).hexdigest()[:16]}.json"
@@ -157,6 +164,7 @@ class Journal:
             "date": records.today(),
             "minutes": 0.0,
             "load": [records.load_average()] * 2,
+            "machine": records.machine(),
         }
 
     def _continue(

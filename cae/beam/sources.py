@@ -56,14 +56,15 @@ def find_patterns(inputs: Sequence[str]) -> FilePatterns:
 def _to_pattern(given: str) -> tuple[str, str]:
     """Returns the pattern of a file, folder or pattern, and the folder that its files are named relative to."""
     is_folder, path = given.endswith("/"), resolve(given)
+    pattern, root = path, re.match(r"[^*?\[]*", path)[0]
     if is_local(path) and os.path.exists(path):  # Its name may contain the signs of patterns.
-        is_folder, path = os.path.isdir(path), glob.escape(path)
-        root = resolve(given)
-    else:
-        root = re.match(r"[^*?\[]*", path)[0]
+        is_folder, pattern, root = os.path.isdir(path), glob.escape(path), path
     if is_folder:
-        return f"{path}/**", f"{root.rstrip('/')}/"
-    return path, root[: root.rfind("/") + 1]
+        pattern += "/**"
+    if is_folder and root == path:
+        return pattern, f"{root.rstrip('/')}/"
+    # What precedes the first sign of a pattern ends with the beginning of a name.
+    return pattern, root[: root.rfind("/") + 1]
 
 
 class ReadImages(beam.PTransform):
