@@ -5,7 +5,6 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from absl import flags
 from cae.config import Config
 from cae.config_upgrade import upgrade
 from cae.errors import UserError
-from cae.io_utils import atomic_write, printable, temporary_path
+from cae.io_utils import atomic_write, make_writable_folder, printable, temporary_path
 
 RESUME_MUTABLE_FIELDS = {
     "fallback_dataset", "data_dir", "streaming", "cache_dir", "epochs", "max_steps", "distribution_strategy",
@@ -48,8 +47,7 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
     """
     check_name(workdir)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=workdir).close()
+        make_writable_folder(workdir)
         lock = filelock.FileLock(workdir / _LOCK, timeout=0).acquire()
     except filelock.Timeout as error:
         raise UserError(f"--workdir={workdir} is locked by another process; wait for it, or use another") from error
@@ -72,8 +70,12 @@ def check_name(path: Path, option: str = "--workdir") -> None:
         raise UserError(f"{option}={path} has bytes that are not UTF-8, as TensorFlow needs; rename it") from error
 
 
-def load_run_config(workdir: Path) -> dict[str, Any]:
+def load_run_config(workdir: Path, option: str = "--workdir") -> dict[str, Any]:
     """Returns the content of a run's config.json, with the names of this version.
+
+    Args:
+      workdir: The run's folder.
+      option: What messages call it.
 
     Returns:
       `config`, the fields of `Config`; `dataset`, what the run was trained on; `versions` of Python and of packages.
@@ -82,7 +84,7 @@ def load_run_config(workdir: Path) -> dict[str, Any]:
       UserError: The folder's name is not UTF-8, or there is no config.json, or not one that a run of a known version
         wrote.
     """
-    saved = _load_config_json(workdir)
+    saved = _load_config_json(workdir, option)
     if missing := _DATASET_KEYS - saved["dataset"].keys():
         raise UserError(
             f"{workdir / _CONFIG} has no {min(missing)} of the data set; another version of this program wrote it"
@@ -90,9 +92,9 @@ def load_run_config(workdir: Path) -> dict[str, Any]:
     return saved
 
 
-def _load_config_json(workdir: Path) -> dict[str, Any]:
+def _load_config_json(workdir: Path, option: str = "--workdir") -> dict[str, Any]:
     path = workdir / _CONFIG
-    check_name(workdir)
+    check_name(workdir, option)
     try:
         saved = json.loads(path.read_text())
         if "settings" in saved:  # The key of earlier versions.
@@ -103,14 +105,14 @@ def _load_config_json(workdir: Path) -> dict[str, Any]:
             raise ValueError
         saved["config"] = upgrade(saved["config"])
     except FileNotFoundError as error:
-        raise UserError(f"--workdir={workdir} contains no run (no config.json); train.py creates one") from error
+        raise UserError(f"{option}={workdir} contains no run (no config.json); train.py creates one") from error
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is not the config.json of a run; use another --workdir") from error
+        raise UserError(f"{path} is not the config.json of a run; use another {option}") from error
     return saved
 
 
 def write_run_config(workdir: Path, config: Config, dataset: Mapping[str, Any], write: bool = True) -> dict[str, Any]:
-    """Writes config.json, whole or not at all, unless checkpoints of another run are in the folder.
+    """Writes config.json, whole or not at all, unless another run has begun in the folder.
 
     Args:
       workdir: The run's folder.
@@ -122,20 +124,27 @@ def write_run_config(workdir: Path, config: Config, dataset: Mapping[str, Any], 
       The content of config.json, as `load_run_config` returns it.
 
     Raises:
-      UserError: There are checkpoints of a run with another configuration; the message names the differences.
+      UserError: There are checkpoints or metrics of a run with another configuration; the message names the
+        differences.
     """
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
     run_config = {"config": dataclasses.asdict(config), "dataset": dict(dataset), "versions": versions}
     path = workdir / _CONFIG
     if not write:
         return run_config
-    # A run that was killed in its first save leaves a temporary folder only.
-    has_checkpoints = any(each.suffix != ".tmp" for each in (workdir / "checkpoints").glob("*"))
-    if path.exists() and has_checkpoints:
+    if path.exists() and _is_begun(workdir):
         _check_same_run(workdir, _load_config_json(workdir), run_config)
     with atomic_write(path) as file:
         file.write(json.dumps(run_config, indent=2) + "\n")
     return run_config
+
+
+def _is_begun(workdir: Path) -> bool:
+    """Returns whether a run has written more than its configuration; its checkpoints alone may have been lost."""
+    # A run that was killed in its first save leaves a temporary folder only.
+    has_checkpoints = any(each.suffix != ".tmp" for each in (workdir / "checkpoints").glob("*"))
+    metrics = workdir / "metrics.jsonl"
+    return has_checkpoints or (metrics.exists() and metrics.stat().st_size > 0)
 
 
 def _check_same_run(workdir: Path, saved: dict[str, Any], requested: dict[str, Any]) -> None:
@@ -198,7 +207,7 @@ def load_comparison_runs(workdirs: Sequence[str], run_config: dict[str, Any]) ->
         folder.name if [each.name for each in folders].count(folder.name) == 1 else str(folder) for folder in folders
     ]
     for folder in folders:
-        both = load_run_config(folder), run_config
+        both = load_run_config(folder, "--compare"), run_config
         shapes = [each["dataset"]["image_shape"] for each in both]
         on_crops = all(each["config"].get("crop_size") for each in both)
         if shapes[0][2 * on_crops :] != shapes[1][2 * on_crops :]:

@@ -146,6 +146,15 @@ def test_another_config_is_refused_and_config_json_stays(tmp_path, fields, messa
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_another_config_is_refused_where_the_checkpoints_of_a_run_are_missing(tmp_path):
+    """They may be put back, as the trainer asks for."""
+    write_run_config(tmp_path, Config(), DIGITS)
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"latent_dim=32 \(now 8\)"):
+        write_run_config(tmp_path, Config(latent_dim=8), DIGITS)
+    assert load_run_config(tmp_path)["config"]["latent_dim"] == 32
+
+
 def test_another_data_set_is_refused(tmp_path):
     write_run(tmp_path)
     with pytest.raises(UserError, match=r"dataset=digits \(now mnist\)"):

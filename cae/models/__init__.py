@@ -101,13 +101,13 @@ def get_model_spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
-def check_crops(config: Config) -> None:
-    """Raises `UserError` for an unknown model, or for one of a fixed image size where images have many."""
-    if not get_model_spec(config.model).free_sides and config.crop_size is not None:
+def check_image_sizes(config: Config) -> None:
+    """Raises `UserError` for an unknown model, or for one of a fixed image size where it gets images of several."""
+    halves = config.objective == "neighbor2neighbor"  # It trains on images of half the size.
+    if not get_model_spec(config.model).free_sides and (halves or config.crop_size is not None):
         able = " or ".join(name for name, spec in MODELS.items() if spec.free_sides)
-        raise UserError(
-            f"--crop_size={config.crop_size} needs a model for images of any size, --model={able}, not {config.model}"
-        )
+        flag = f"--objective={config.objective}" if halves else f"--crop_size={config.crop_size}"
+        raise UserError(f"{flag} needs a model for images of any size, --model={able}, not {config.model}")
 
 
 def check_model_flags(name: str, explicit: Mapping[str, Any]) -> None:

@@ -22,7 +22,8 @@ class DnCNN(ImageModel):
 
     def __init__(self, image_shape: tuple[int, int, int], base_filters: int = 32, **kwargs):
         """Creates the model; its layers have twice `base_filters`, and of the shape only the channels matter."""
-        super().__init__(image_shape, base_filters, **kwargs)
+        # Images keep their precision, from which the noise is subtracted; layers cast their inputs themselves.
+        super().__init__(image_shape, base_filters, autocast=False, **kwargs)
         self.multiple = 2
         self.first = layers.conv2d(2 * base_filters, activation=ACTIVATION)
         self.blocks = [layers.ResidualBlock(2 * base_filters, ACTIVATION, zero_init=True) for _ in range(NUM_BLOCKS)]

@@ -5,6 +5,7 @@ the batch is divided into the same microbatches however many replicas there are,
 float64, in which float32 values have the same sum in any order.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from cae import runtime
+from cae.errors import UserError
 
 Batch = dict[str, tf.Tensor]
 
@@ -26,22 +28,25 @@ NUM_MICROBATCHES = 4
 
 
 def make_strategy(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
-    """Returns the strategy of that name; must be called before any other use of TensorFlow.
+    """Returns the strategy of that name; devices are set up where TensorFlow has not started yet.
 
     Args:
       name: The value of --distribution_strategy: 'one_device'; 'mirrored', a replica on every GPU, or else on every
         logical CPU; 'auto', which is mirrored where there are several GPUs; 'multi_worker_mirrored', the same on every
         worker in TF_CONFIG, all of which it waits for.
       logical_cpus: Number of logical CPU devices to create.
+
+    Raises:
+      UserError: TensorFlow has started with another number of logical CPUs.
     """
     if logical_cpus > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_cpus)
+        _create_logical_cpus(logical_cpus)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         runtime.configure_thread_pools(NUM_MICROBATCHES)
     for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)  # Other processes may use the GPU as well.
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started: the process keeps what it allocates.
+            tf.config.experimental.set_memory_growth(gpu, True)  # Other processes may use the GPU as well.
     if name == runtime.MULTI_WORKER:
         runtime.parse_tf_config()
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -49,6 +54,17 @@ def make_strategy(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
         kind = "GPU" if gpus and logical_cpus == 1 else "CPU"
         return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
     return tf.distribute.get_strategy()
+
+
+def _create_logical_cpus(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) != count:
+            raise UserError(
+                f"--logical_cpus={count} has to be set before TensorFlow starts; train in a new process"
+            ) from error
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
@@ -193,10 +209,12 @@ def apply_if_finite(
 ) -> None:
     """Applies gradients that are the same on all replicas where `finite`; changes nothing otherwise.
 
-    A `LossScaleOptimizer` checks that by itself, and halves its scale.
+    A `LossScaleOptimizer` halves its scale then.
     """
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer.apply(gradients, variables)
+        # It checks its own gradients only; `finite` may be that of several networks.
+        first, *others = gradients
+        optimizer.apply([tf.where(finite, first, first.dtype.as_numpy_dtype("nan")), *others], variables)
         return
 
     def apply_on_all(strategy: tf.distribute.Strategy, finite: tf.Tensor, gradients: list, variables: list) -> None:
@@ -232,6 +250,11 @@ def make_cross_worker_sum(strategy: tf.distribute.Strategy) -> Callable[[Sequenc
 
     @tf.function
     def cross_worker_sum(values: tf.Tensor) -> tf.Tensor:
-        return strategy.reduce("SUM", strategy.run(lambda: values / local_replicas), axis=None)
+        def contribute() -> tf.Tensor:
+            # Shares of several replicas would add up with rounding errors.
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return tf.where(tf.equal(replica % local_replicas, 0), values, tf.zeros_like(values))
+
+        return strategy.reduce("SUM", strategy.run(contribute), axis=None)
 
     return lambda values: cross_worker_sum(tf.constant(values, tf.float64)).numpy().tolist()

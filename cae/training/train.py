@@ -39,7 +39,7 @@ def train(
       Preempted: A signal was received; the state is saved.
     """
     models.check_model_flags(config.model, config.changed())
-    models.check_crops(config)
+    models.check_image_sizes(config)
     warning = models.check_cluster_config(config)
     metrics.get_loss(config.loss)
     noise.parse_noise(config.noise)

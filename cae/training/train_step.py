@@ -67,18 +67,27 @@ def train_step(
     # Summed over replicas, not averaged: a loss is a microbatch's share of the mean over the global batch.
     gradients = distribution.all_reduce_sum(gradients)
 
-    updates = zip(trained, variables, gradients, strict=True)
-    applied = [apply_gradients(each.optimizer, *update) for each, *update in updates]
-    return losses, tf.reduce_all(applied)
+    return losses, apply_gradients([each.optimizer for each in trained], variables, gradients)
 
 
 def apply_gradients(
-    optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable], gradients: Sequence[tf.Tensor]
+    optimizers: Sequence[keras.optimizers.Optimizer],
+    variables: Sequence[Sequence[keras.Variable]],
+    gradients: Sequence[Sequence[tf.Tensor]],
 ) -> tf.Tensor:
-    """Applies gradients of the scaled loss, the same on all replicas, if they are finite; returns whether they are."""
-    gradients = [tf.cast(gradient, variable.dtype) for gradient, variable in zip(gradients, variables)]
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
-    distribution.apply_if_finite(finite, optimizer, gradients, variables)
+    """Applies gradients of scaled losses, the same on all replicas, if all are finite; returns whether they are.
+
+    Args:
+      optimizers: One for each network.
+      variables: Of each network.
+      gradients: Of each network.
+    """
+    gradients = [
+        [tf.cast(gradient, variable.dtype) for gradient, variable in zip(*each)] for each in zip(gradients, variables)
+    ]
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in tf.nest.flatten(gradients)])
+    for optimizer, *each in zip(optimizers, gradients, variables, strict=True):
+        distribution.apply_if_finite(finite, optimizer, *each)
     return finite
 
 

@@ -30,6 +30,9 @@ from cae.training.train_step import MAX_CONSECUTIVE_NONFINITE_STEPS
 TARGET_LOOP_SECONDS, MAX_STEPS_PER_LOOP = 0.5, 500
 """Duration of a call of the graph loop: long compared to the return to Python, and short enough to poll for signals."""
 
+LOCAL_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+"""Errors of this worker's own: those of lost connections to others are of other classes."""
+
 MAX_ROLLBACKS = 3
 """How often a run that diverges is rolled back to a checkpoint before it fails."""
 
@@ -95,7 +98,9 @@ class Trainer:
             why = error.strerror or error
             raise UserError(f"{self._workdir} can't be written; earlier checkpoints are intact: {why}") from error
         except tf.errors.OpError as error:
-            if unwrap_graph_error(error) or not distribution.is_multi_worker(self._strategy):
+            if unwrap_graph_error(error) or isinstance(error, LOCAL_ERRORS):
+                raise
+            if not distribution.is_multi_worker(self._strategy):
                 raise
             raise UserError(
                 "lost connection to another worker; rerun the same commands on all workers to resume from the last"

@@ -157,6 +157,12 @@ def test_outputs_are_float32_in_every_precision(build, has_latents, precision, r
     assert {variable.dtype for variable in model.variables} == {"float32"}
 
 
+def test_denoisers_that_subtract_noise_keep_the_precision_of_images(random):
+    """Rounded to bfloat16, an image would have steps of 1/256."""
+    images = random.random((2, 12, 12, 1), np.float32)
+    np.testing.assert_array_equal(new_model("dncnn", (12, 12, 1), precision="mixed_bfloat16")(images), images)
+
+
 def test_weights_are_a_function_of_the_seed(build):
     one, same, other = build(), build(), build(seed=1)
     for a, b in zip(one.get_weights(), same.get_weights()):

@@ -94,6 +94,20 @@ def test_each_network_is_trained_by_its_own_loss_alone(acai_config, batch):
     assert changes(0.0, 0.01) == [False, True]
 
 
+@pytest.mark.parametrize("network", ["model", "critic"])
+def test_no_network_is_updated_where_the_gradients_of_one_are_not_finite(acai_config, batch, network):
+    state = new_state(dataclasses.replace(acai_config, precision="mixed_float16"))
+    trained = {"model": state, "critic": state.critic}
+    scales = {name: float(each.optimizer.dynamic_scale) for name, each in trained.items()}
+    trained[network].optimizer.dynamic_scale.assign(3e38)
+    before = {name: each.model.get_weights() for name, each in trained.items()}
+    _, applied = train_step(state, acai.ACAI(acai_config), batch, SEED, 8)
+    assert not bool(applied)
+    for name, each in trained.items():
+        assert all(np.array_equal(*pair) for pair in zip(before[name], each.model.get_weights()))
+        assert name == network or float(each.optimizer.dynamic_scale) == scales[name] / 2
+
+
 def test_critic_learns_to_tell_interpolated_from_real_images(acai_config, batch):
     state = new_state(acai_config)
     state.optimizer = keras.optimizers.SGD(0.0)  # The autoencoder stays as it is.

@@ -3,6 +3,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
+from cae.errors import UserError
 from cae.training import distribution
 
 
@@ -30,6 +31,12 @@ def test_cpus_are_divided_among_microbatches(monkeypatch, num_cpus, threads):
         monkeypatch.delenv(name)
     distribution.make_strategy("one_device")
     assert (pools["inter"], pools["intra"]) == threads
+
+
+def test_devices_that_tensorflow_has_started_with_are_kept():
+    assert distribution.make_strategy("one_device", logical_cpus=2).num_replicas_in_sync == 1
+    with pytest.raises(UserError, match="--logical_cpus=3 has to be set before TensorFlow starts"):
+        distribution.make_strategy("mirrored", logical_cpus=3)
 
 
 def test_results_are_summed_over_replicas(mirrored):

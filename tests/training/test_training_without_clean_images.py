@@ -118,6 +118,15 @@ def test_another_objective_is_refused():
             models.check_model_flags(model, {"objective": "noise2void"})
 
 
+def test_neighbor2neighbor_needs_a_model_for_images_of_any_size():
+    """It trains on images of half the size."""
+    for model in ("unet", "resunet", "dncnn"):
+        models.check_image_sizes(Config(objective="neighbor2neighbor", model=model))
+    models.check_image_sizes(Config(objective="noise2void", model="conv"))
+    with pytest.raises(UserError, match="--objective=neighbor2neighbor needs a model for images of any size, --model="):
+        models.check_image_sizes(Config(objective="neighbor2neighbor", model="conv"))
+
+
 def test_each_pair_is_of_neighbors_in_one_cell():
     # Pixel values are 10 times the row plus the column; two cells, and a third row that is left out.
     image = tf.constant([[[0.0], [1], [2], [3]], [[10], [11], [12], [13]], [[20], [21], [22], [23]]])[None]
