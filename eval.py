@@ -10,6 +10,7 @@ from absl import flags
 from etils import epy
 
 from cae import cli, runtime, tasks
+from cae.io_utils import make_writable_folder
 from cae.progress import phase
 from cae.tasks import flags as task_flags
 from cae.workdir import workdir_from_flags
@@ -31,6 +32,8 @@ def main() -> int:
     """Evaluates the best model of the run in --workdir, and writes the report; returns the exit code."""
     values, workdir = flags.FLAGS, workdir_from_flags()
     selected, comparison_folders = task_flags.check_eval_flags(values)
+    for name in ("report", "tensorboard"):  # Before work whose results could not be written.
+        make_writable_folder(workdir / name)
 
     runtime.import_tensorflow()
     precision = task_flags.requested_precision(values)

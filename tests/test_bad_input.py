@@ -79,6 +79,16 @@ def test_bad_input_to_an_evaluation(place):
     assert_one_line(call("eval.py", "--tasks=denose", folder=place), "did you mean 'denoise'")
 
 
+@pytest.mark.parametrize("folder", ["report", "tensorboard"])
+def test_an_evaluation_that_could_not_be_written_is_one_line_at_once(trained_run, tmp_path, folder):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "config.json").symlink_to(trained_run.workdir / "config.json")
+    (workdir / folder).write_text("a file in the way")
+    result = call("eval.py", f"--workdir={workdir}", "--tasks=denoise", folder=tmp_path)
+    assert_one_line(result, f"File exists: '{workdir / folder}'")
+
+
 @pytest.mark.parametrize(
     "word, message",
     {
@@ -102,7 +112,7 @@ def test_bad_input_to_outlier_detection_is_one_line(trained_run, word, message):
 @pytest.mark.parametrize(
     "word, message",
     {
-        "--compare=nowhere": "--workdir=nowhere contains no run",
+        "--compare=nowhere": "--compare=nowhere contains no run",
         "--tasks=reconstruct": "--tasks=reconstruct needs latent vectors, and --model=unet has none",
         "--noise=gaussian:0.5,gausian:1": "did you mean 'gaussian'",
         "--score=mahalanobis": "--score=mahalanobis needs latent vectors, which this model does not have",

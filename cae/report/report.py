@@ -94,6 +94,8 @@ def write_report(
         for name, rows in section.tables.items():
             if rows:
                 write_csv(folder / f"{name}.csv", rows)
+            else:
+                (folder / f"{name}.csv").unlink(missing_ok=True)  # Of an earlier evaluation.
         plots |= _plots(section)
     for name, content in files.items():
         write_bytes(folder / name, content)

@@ -188,8 +188,9 @@ def example_indices(context: EvalContext, num_examples: int | None = None) -> np
     """
     _, labels = context.load("test")
     num_examples = num_examples or context.num_examples
-    num_per_class = -(-num_examples // max(len(context.class_names), 1))
-    indices = [np.flatnonzero(labels == label)[:num_per_class] for label in np.unique(labels)]
+    present = np.unique(labels)  # Not all classes are, with --normal_classes.
+    num_per_class = -(-num_examples // len(present))
+    indices = [np.flatnonzero(labels == label)[:num_per_class] for label in present]
     return np.concatenate(indices)[:num_examples]
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cae.data.full_resolution import center_crop
 from cae.data.symmetries import self_ensemble
+from cae.inference import compile_function
 from cae.run import Run
 from cae.tasks import get_corruption
 from cae.tasks.context import EvalContext, get_examples
@@ -32,7 +33,8 @@ def make_denoiser(run: Run, context: EvalContext) -> Denoise:
             return np.stack([tiled_predict(predict, each, run.tile_size(each.shape[:2])) for each in images.numpy()])
 
         return denoise_whole
-    model = tf.function(run.model)
+    # Traced once, so that all times are of the model alone.
+    model = compile_function(run.model, context.run.image_shape)
     if context.self_ensemble:
         ensemble = self_ensemble(lambda images: model(tf.constant(images)).numpy())
         return lambda images: ensemble(images.numpy())

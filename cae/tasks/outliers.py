@@ -160,7 +160,10 @@ def _set_rows(data: OutlierEvalData, inliers: SetScores, outliers: Mapping[str, 
     for name, by_score in outliers.items():
         # The threshold was fitted to the other half.
         half = slice(1, None, 2) if needs_outliers and name in data.ood_datasets else slice(None)
-        row = make_set_row(name, inliers[detector.score_name], by_score[detector.score_name][half], detector.threshold)
+        scores = by_score[detector.score_name][half]
+        if not len(scores):  # Of a set of one image.
+            continue
+        row = make_set_row(name, inliers[detector.score_name], scores, detector.threshold)
         rows.append(row | {"frac_mse_below_inlier_median": float(np.mean(by_score["mse"] < median_mse))})
     return rows
 

@@ -48,6 +48,13 @@ def write_and_parse(tmp_path, *sections, warning=None):
     return Page(path.read_text())
 
 
+def test_a_table_without_rows_leaves_no_file_of_an_earlier_evaluation(tmp_path, section):
+    write_and_parse(tmp_path, section)
+    tables = {name: [] for name in section.tables}
+    write_and_parse(tmp_path, dataclasses.replace(section, tables=tables, visible_tables={}, sources={}))
+    assert not list((tmp_path / "report").glob("*.csv"))
+
+
 def test_an_animation_is_a_file_and_on_the_page(tmp_path, section, random):
     animations = {"path": ("A closed path", random.random((3, 12, 12, 1)))}
     page = write_and_parse(tmp_path, dataclasses.replace(section, animations=animations))

@@ -1,6 +1,8 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +12,7 @@ from cae.metrics import psnr
 from cae.tasks import denoise
 from cae.tasks.baselines import BASELINES
 from cae.tasks.classifier import SVMClassifier
+from cae.tasks.denoisers import make_denoiser
 from cae.tasks.denoising_benchmark import BenchmarkResult
 
 
@@ -49,6 +52,21 @@ def test_noises_in_the_training_distribution_are_marked(rows):
     # That model was trained on clean images.
     assert marks["black", "none"] is True and marks["black", "salt_pepper:0.5"] is False
     assert marks["median", "salt_pepper:0.5"] is marks["noisy input", "salt_pepper:0.5"] is None
+
+
+def test_a_model_is_traced_once_for_batches_of_any_size(context):
+    """The time of tracing would count as that of the model."""
+    traces = []
+
+    class Counting(keras.Model):
+        def call(self, images):
+            traces.append(images.shape)
+            return images
+
+    denoiser = make_denoiser(SimpleNamespace(model=Counting()), context)
+    for batch_size in (3, 3, 2):
+        denoiser(tf.zeros([batch_size, 12, 12, 1]))
+    assert len(traces) <= 2  # Keras calls a model that is not built once more.
 
 
 def test_baselines_denoise_the_same_noisy_images(rows, context, clean):

@@ -165,8 +165,10 @@ def test_a_threshold_that_was_fitted_to_outliers_is_evaluated_on_the_other_half(
         context.run.model, images["train"], images["calibration"], score="mse", method="youden", alpha=None,
         outliers=squares[::2],
     )  # fmt: skip
-    section = evaluate(context, detector=detector)
+    data = {OOD_DATASET: squares, "folder:one": squares[:1]}
+    section = evaluate(context, detector=detector, ood_datasets=data)
     assert section.results["sets"][OOD_DATASET]["num_images"] == len(squares) / 2
+    assert "folder:one" not in section.results["sets"], "its image was for the threshold"
     assert section.results["sets"]["inverted"]["num_images"] == 20
     assert section.results["alpha"] is None and "at a false positive rate" not in section.headline
 

@@ -31,6 +31,14 @@ def test_examples_have_every_class_and_match_their_indices(context, clean):
     assert rows[0]["latent_0"] == pytest.approx(clean[1], abs=1e-5) and rows[0]["class"] == 0
 
 
+def test_examples_of_some_classes_are_as_many_as_of_all(context, labels):
+    """With --normal_classes a test split lacks the others, whose names it has."""
+    images, _ = context.load("test")
+    normal = labels != 1
+    one_class = dataclasses.replace(context, load=lambda split: (images[normal], labels[normal]))
+    assert example_indices(one_class).tolist() == [1, 2, 5, 0, 3, 4]
+
+
 def test_unlabeled_images_have_no_classes(context, labels):
     images, _ = context.load("test")
     unlabeled = dataclasses.replace(context, class_names=[], load=lambda split: (images, 0 * labels), num_examples=4)
