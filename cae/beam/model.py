@@ -26,7 +26,7 @@ class Manifest:
       image_shape: The (height, width, channels) of images.
       tile_multiple: Of what tiles of large images begin at multiples if the model was trained on crops, else None.
       functions: Names of the functions that the SavedModel has.
-      background: The median value at the borders of training images, in 0..1; None in exports of earlier versions.
+      background: That of training images, in 0..1, as `inversion_background`; None in exports of earlier versions.
       detector: What decides on images, as of `cae.export.manifest.describe_detector`; empty if nothing does.
     """
 

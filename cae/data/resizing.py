@@ -85,14 +85,38 @@ def read_unresized(path: Path, channels: int) -> tuple[np.ndarray, tuple[str, ..
 
     Returns:
       The image, uint8 [height, width, channels], and warnings, one of which says that values of more than 8 bits were
-      rounded.
+      reduced to 8; of 16 bits the upper ones are kept.
     """
     decoded = read_image(path)
     image = np.asarray(decoded.to_pil().convert(MODES[channels]), np.uint8)
-    rounded = ("more than 8 bits: rounded to 8 for training",) if decoded.channels.dtype.itemsize > 1 else ()
-    return image.reshape(*image.shape[:2], channels), (*decoded.warnings, *rounded)
+    reduced = ("more than 8 bits: reduced to 8 for training",) if decoded.channels.dtype.itemsize > 1 else ()
+    return image.reshape(*image.shape[:2], channels), (*decoded.warnings, *reduced)
 
 
 def border_background(images: np.ndarray) -> float:
     """Returns the median value at the borders of images, uint8 [n, height, width, channels], in 0..1."""
     return float(np.median(border_pixels(images))) / 255
+
+
+def inversion_background(images: np.ndarray) -> float:
+    """Returns the background by which `are_negatives` finds negatives of images like these.
+
+    It is that of their borders, or 0.5, by which there are no negatives, where some of the images would be: inverting
+    images that are like them would make outliers of inliers.
+    """
+    background = border_background(images)
+    return 0.5 if are_negatives(images, background).any() else background
+
+
+def are_negatives(images: np.ndarray, background: float) -> np.ndarray:
+    """Returns which images have a background that is close to the inverse of another one.
+
+    Args:
+      images: uint8 `[n, height, width, channels]`.
+      background: In 0..1.
+
+    Returns:
+      bool `[n]`.
+    """
+    values = np.median(border_pixels(images), axis=(-2, -1)) / 255
+    return (abs(values - background) > 0.5) & (abs((1 - values) - background) < 0.25)

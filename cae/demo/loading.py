@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cae.data.resizing import border_background
+from cae.data.resizing import inversion_background
 from cae.demo.examples import Example, choose_inliers, make_outlier_examples
 from cae.demo.views import Demo
 from cae.errors import UserError
@@ -40,8 +40,8 @@ def load_demo(run: Run, dataset_location: Mapping[str, Any]) -> Demo:
 def _load_examples(
     run: Run, dataset_location: Mapping[str, Any], needs_background: bool
 ) -> tuple[list[Example], list[Example], float | None]:
-    """Returns inliers, outliers, and the median value at the borders of training images, if it is needed."""
+    """Returns inliers, outliers, and the background of training images, if it is needed."""
     dataset = run.open_dataset(**dataset_location)
     inliers = choose_inliers(*dataset.load("test"), run.class_names)
-    background = border_background(dataset.load("train")[0]) if needs_background else None
+    background = inversion_background(dataset.load("train")[0]) if needs_background else None
     return inliers, make_outlier_examples(inliers, dataset), background

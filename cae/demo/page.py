@@ -44,7 +44,7 @@ def _given(examples: list[Example], index: int) -> Preprocessed | None:
 def _add_inspection(demo: Demo, current: gr.State) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            canvas = widgets.canvas(demo.run.image_shape, demo.background)
+            canvas = widgets.canvas(demo.run.image_shape, demo.canvas_background)
             upload = gr.File(label="Or drop an image file", type="filepath", height=140, elem_id="upload")
         with gr.Column(scale=3, min_width=300):
             controls = _inspection_controls(demo)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cae.data.arrays import to_float
 from cae.data.image_io import UnreadableImageError
+from cae.data.resizing import border_background
 from cae.demo import inputs, inspection, markup
 from cae.demo.examples import Example
 from cae.errors import UserError
@@ -30,7 +31,7 @@ class Demo:
     Attributes:
       run: The run.
       detector: Its outlier detector; None where there is none.
-      background: The median value at the borders of training images, in 0..1.
+      background: That of training images, in 0..1, by which negatives are found, as `inversion_background`.
       inliers, outliers: Images to click; none where the data set is not available.
       notes: What is missing, and how to get it.
     """
@@ -51,6 +52,11 @@ class Demo:
     def methods(self) -> list[str]:
         """The methods of interpolation that the model can do."""
         return [*INTERPOLATORS, PIXELS] if self.has_latents else [PIXELS]
+
+    @property
+    def canvas_background(self) -> float:
+        """The background to draw on, in 0..1: that of the examples."""
+        return border_background(np.stack([each.image for each in self.inliers])) if self.inliers else self.background
 
     @functools.cached_property
     def latent_limit(self) -> float:

@@ -57,7 +57,7 @@ def canvas(image_shape: tuple[int, int, int], background: float) -> gr.HTML:
 
     Args:
       image_shape: (height, width, channels) of the model's images.
-      background: The median value at the borders of training images, in 0..1.
+      background: In 0..1.
     """
     (width, height), is_gray = canvas_size(image_shape), image_shape[2] == 1
     paper, pen = f"#{round(255 * background):02x}" + f"{round(255 * background):02x}" * 2, "#000000"

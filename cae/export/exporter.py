@@ -11,7 +11,7 @@ import numpy as np
 
 from cae.data.arrays import to_float
 from cae.data.image_dataset import ImageDataset
-from cae.data.resizing import border_background
+from cae.data.resizing import inversion_background
 from cae.export import keras_file, litert_files, manifest, onnx_files, parity, saved_model
 from cae.export.functions import Exported, make_functions, rebuild_in_float32
 from cae.export.graph_detector import GraphDetector
@@ -71,7 +71,7 @@ def export(run: Run, detector: Detector | None, dataset: ImageDataset, options: 
             each for name in options.formats for each in WRITERS[name](functions, model, folder, representative)
         ]
         content = manifest.describe_run(run) | manifest.describe_functions(functions)
-        content |= {"background": border_background(train), "parity_images": min(len(test), options.parity_images)}
+        content |= {"background": inversion_background(train), "parity_images": min(len(test), options.parity_images)}
         content["files"] = _measure(exported, model, test[: options.parity_images], folder)
         if graph_detector:
             detecting = [each for each in exported if each.function.name == "detect"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cae.data.resizing import border_background
+from cae.data.resizing import inversion_background
 from cae.errors import UserError
 from cae.inference import as_batch
 from cae.outliers import conformal, detector_files, thresholds
@@ -40,7 +40,7 @@ class Detector:
       alpha: The target false positive rate.
       threshold: The threshold on the scores.
       step: The step of the model's checkpoint.
-      background: The median value at the borders of training images, in 0..1.
+      background: That of training images, in 0..1, by which negatives are found, as `inversion_background`.
       pixel_threshold: The smoothed error that `PIXEL_ALPHA` of the pixels of calibration images exceed.
       classes: The classes of the calibration scores; None for unlabeled images.
     """
@@ -106,7 +106,7 @@ class Detector:
         threshold = thresholds.fit_threshold(method, scores, outlier_scores, alpha, two_sided, classes)
         return cls(
             model, forward_batches, calibration.shape[1:], score, fitted, scores, method, alpha, threshold, step=step,
-            background=border_background(train), pixel_threshold=pixel_threshold, classes=classes,
+            background=inversion_background(train), pixel_threshold=pixel_threshold, classes=classes,
         )  # fmt: skip
 
     def scores(self, images: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from cae.data.image_io import DecodedImage
-from cae.data.resizing import border_background
+from cae.data.resizing import inversion_background
 from cae.outliers import conformal, thresholds
 from cae.outliers.detector import Detector
 from cae.predict import anomaly_maps
@@ -155,5 +155,5 @@ def find_or_fit_detector(run: Run, values: flags.FlagValues) -> Detector:
 
 
 def training_background(run: Run, values: flags.FlagValues) -> float:
-    """Returns the median value at the borders of the training images, in 0..1, as `Detector.background`."""
-    return border_background(run.open_dataset(**dataset_location(values)).load("train")[0])
+    """Returns the background of the training images, as `Detector.background`."""
+    return inversion_background(run.open_dataset(**dataset_location(values)).load("train")[0])

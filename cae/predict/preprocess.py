@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from cae.data.image_io import DecodedImage
-from cae.data.resizing import border_background, resize_with_pad
+from cae.data.resizing import are_negatives, resize_with_pad
 
 MAX_SCALE = 2.0
 """Images that are scaled by more than this factor, up or down, have a warning."""
@@ -38,9 +38,9 @@ def preprocess(
     Args:
       decoded: The image.
       image_shape: Height, width and channels.
-      background: The median value at the borders of training images, in 0..1.
+      background: That of training images, in 0..1, as `inversion_background`.
       invert: 'always', 'never', or 'auto': where the background is bright and that of training images dark, or the
-        reverse.
+        reverse, by `are_negatives`.
 
     Returns:
       The converted image.
@@ -62,7 +62,7 @@ def preprocess(
     if channels == 1 and _has_color(pil_image):
         steps.append("color to gray")
         warnings.append("color is lost")
-    if invert == "always" or (invert == "auto" and _is_negative(image, background)):
+    if invert == "always" or (invert == "auto" and are_negatives(image[None], background)[0]):
         image = 255 - image
         steps.append("inverted")
         warnings.append("inverted: bright and dark are swapped")
@@ -72,8 +72,3 @@ def preprocess(
 def _has_color(pil_image: Image.Image) -> bool:
     values = np.asarray(pil_image.convert("RGB"), np.int16)
     return bool((values.max(axis=-1) - values.min(axis=-1)).max() > MIN_COLOR_DIFFERENCE)
-
-
-def _is_negative(image: np.ndarray, background: float) -> bool:
-    value = border_background(image[None])
-    return abs(value - background) > 0.5 and abs((1 - value) - background) < 0.25

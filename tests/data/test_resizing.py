@@ -56,6 +56,15 @@ def test_background_is_the_median_of_the_borders(random):
     assert resizing.border_background(images) == pytest.approx(0.2)
 
 
+def test_images_have_negatives_unless_some_of_them_would_be_ones(random):
+    dark = random.integers(0, 30, (6, 9, 9, 1), np.uint8)
+    assert resizing.are_negatives(255 - dark, 0.05).all() and not resizing.are_negatives(dark, 0.05).any()
+    assert resizing.inversion_background(dark) == resizing.border_background(dark) < 0.1
+    both = np.concatenate([dark, 255 - dark[:1]])
+    background = resizing.inversion_background(both)
+    assert background == 0.5 and not resizing.are_negatives(np.concatenate([both, 255 - both]), background).any()
+
+
 @pytest.mark.parametrize("size", [(28, 28), (64, 32), (31, 50), (100, 99), (7, 3), (400, 11), (9, 10)])
 @pytest.mark.parametrize("height, width", [(28, 28), (12, 20)])
 def test_the_box_of_the_content_is_where_the_image_is_put(size, height, width):
