@@ -58,13 +58,14 @@ class _TileAxis:
 
     @classmethod
     def create(cls, size: int, tile_size: int, multiple: int) -> "_TileAxis":
-        """Returns tiles that overlap by half of their size or by `MAX_OVERLAP` at least."""
-        overlap = _round_up(min(tile_size // 2, MAX_OVERLAP), multiple)
+        """Returns tiles that overlap by half of their size or by `MAX_OVERLAP` at least, as far as multiples allow."""
+        # Neighbors begin a multiple apart at least: tiles of a single one do not overlap.
+        overlap = min(_round_up(min(tile_size // 2, MAX_OVERLAP), multiple), max(tile_size - multiple, 0))
         padded = tile_size if size <= tile_size else _round_up(size, multiple)
         num_tiles = 1 + -(-(padded - tile_size) // (tile_size - overlap))
         starts = np.linspace(0, (padded - tile_size) // multiple, num_tiles).round().astype(int) * multiple
         depth = np.minimum(np.arange(tile_size), np.arange(tile_size)[::-1]) + 0.5
-        window = np.sin(np.pi / 2 * np.minimum(depth / overlap, 1)) ** 2
+        window = np.sin(np.pi / 2 * np.minimum(depth / max(overlap, 1), 1)) ** 2
         total = np.zeros(padded)
         for start in starts:
             total[start : start + tile_size] += window

@@ -81,6 +81,22 @@ def test_a_large_image_is_denoised_in_tiles_as_it_is_whole(name, crops_run, rand
     assert ends.max() < 0.5 * difference.max() < 2.5 / 255
 
 
+@pytest.mark.parametrize("name", [name for name, spec in models.MODELS.items() if spec.free_sides])
+def test_an_image_no_larger_than_the_multiple_is_denoised_as_it_is_whole(name, crops_run, random):
+    model = crops_run(name).model
+    for size in ((1, 1), (1, model.multiple), (model.multiple, model.multiple), (model.multiple, 3)):
+        image = random.random((*size, 1), np.float32)
+        with np.errstate(all="raise"):
+            tiled = tiled_predict(model, image, limit_tile_size(size, model.multiple))
+        np.testing.assert_allclose(tiled, model(image[None])[0], atol=1e-6)
+
+
+def test_tiles_of_one_multiple_are_side_by_side(random):
+    image = random.random((20, 9, 1), np.float32)
+    np.testing.assert_allclose(tiled_predict(tf.identity, image, TileSize(8, 8, 8)), image, atol=1e-6)
+    assert num_tiles((20, 9), TileSize(8, 8, 8)) == 3 * 2
+
+
 def test_large_images_have_tiles_of_about_the_same_size_at_multiples():
     # (3000 - 64) / (640 - 64) = 5.1 and (4000 - 64) / (640 - 64) = 6.8.
     size = limit_tile_size((3000, 4000), 8)

@@ -92,10 +92,17 @@ class DecodedImage:
 
     def from_float(self, values: np.ndarray) -> np.ndarray:
         """Returns values in 0..1 in the file's range and type: the inverse of `to_float`."""
-        values = values.astype(np.float64) * (self.white - self.black) + self.black
-        if self.channels.dtype == bool:
+        # Float32 may have been rounded to more than 1, and what is beyond an integer's largest value turns black.
+        values = values.astype(np.float64).clip(0, 1) * (self.white - self.black) + self.black
+        stored = self.channels.dtype
+        if stored.kind == "b":
             return values >= 0.5
-        return (values if self.channels.dtype.kind == "f" else values.round()).astype(self.channels.dtype)
+        if stored.kind != "f":
+            values = values.round()
+        # So does the end of a guessed range, and the largest integer of 64 bits, which float64 rounds up.
+        limits = np.finfo(stored) if stored.kind == "f" else np.iinfo(stored)
+        highest = float(limits.max) if stored.itemsize < 8 else np.nextafter(float(limits.max), 0)
+        return values.clip(float(limits.min), highest).astype(stored)
 
     def to_pil(self) -> Image.Image:
         """Returns the image upright, of mode L or RGB, with `background` behind transparent parts."""

@@ -72,7 +72,10 @@ def remove_duplicates(dataset: ImageDataset) -> ImageDataset:
     Raises:
       UserError: No training image would be left.
     """
-    splits = {name: split if split.folder else _load_once(split) for name, split in dataset.splits.items()}
+    # Others are streamed, or in memory already.
+    splits = {
+        name: _load_once(split) if isinstance(split, ArraySplit) else split for name, split in dataset.splits.items()
+    }
     train = splits["train"]
     indices = train.duplicates
     if indices is None:

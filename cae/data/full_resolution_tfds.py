@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cae import runtime
 from cae.config import Config
 from cae.data.arrays import to_pil
 from cae.data.full_resolution_folder import as_full_resolution_dataset
@@ -16,7 +15,7 @@ from cae.data.image_store import AddImage, store_images
 from cae.data.pixel_range import find_pixel_max
 from cae.data.resizing import MODES
 from cae.data.splits import FULL_RESOLUTION_PROPORTIONS, SPLITS
-from cae.data.tfds import check_range, get_builder, get_version, image_feature, partition_official_splits
+from cae.data.tfds import check_range, get_builder, get_version, image_feature, partition_official_splits, read_examples
 
 NUM_SAMPLED_IMAGES = 16
 """Number of images whose mean size stands for that of all."""
@@ -59,9 +58,7 @@ def _read_images(
 
 
 def _iterate(builder: tfds.core.DatasetBuilder, split: str, pixel_max: int) -> Iterator[np.ndarray]:
-    runtime.import_tensorflow()
     image_key, _ = image_feature(builder)
-    examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
-    for example in examples.as_numpy_iterator():
+    for example in read_examples(builder, split):
         check_range(builder, split, example[image_key], pixel_max)
         yield example[image_key] * np.uint8(255 // pixel_max)

@@ -5,6 +5,7 @@ shapes: what a crop needs is read from the place where it is.
 """
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from cae.config import Config
 from cae.data import record_cache, record_writer
 from cae.data.duplicates import hash_images
 from cae.errors import UserError
-from cae.io_utils import atomic_folder, printable
+from cae.io_utils import atomic_write, printable
 
 DATA, METADATA, VERSION = "images.bin", "images.json", 1
 
@@ -69,9 +70,7 @@ def store_images(config: Config, num_bytes: int, key: Any, read: ReadImages) -> 
     if record_cache.should_stream(config, num_bytes):
         folder = record_cache.cache_path(config, ["images"], [VERSION, key])
         if not folder.exists():
-            record_cache.check_disk_space(config.dataset, num_bytes, folder.parent)
-            print(printable(f"writing the images of {config.dataset} to {folder}, to stream them"), flush=True)
-            record_cache.run_in_subprocess(_write, folder, read)
+            record_cache.fill_cache(folder, config.dataset, "images", num_bytes, _create, read)
         return _map_images(folder)
     memory = psutil.virtual_memory().total
     if num_bytes > memory / 2:
@@ -84,32 +83,34 @@ def store_images(config: Config, num_bytes: int, key: Any, read: ReadImages) -> 
     return images
 
 
+def _create(folder: Path, read: ReadImages) -> None:
+    record_writer.create_folder(folder, functools.partial(_write, read=read), "images", record_cache.ADVICE)
+
+
 def _write(folder: Path, read: ReadImages) -> None:
-    """Writes a folder of images, whole or not at all; another process that is writing it is waited for."""
+    """Writes the files of a folder of images, which are on the disk at the end, even after a power cut."""
     names, shapes, hashes = [], [], []
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with record_writer.acquire_lock(folder):
-            if folder.exists():
-                return
-            with atomic_folder(folder) as partial:
-                with (partial / DATA).open("wb") as file:
+    with atomic_write(folder / DATA, "wb") as file:
 
-                    def add(name: str, stack: np.ndarray) -> None:
-                        file.write(np.ascontiguousarray(stack))
-                        names.append(printable(name))
-                        shapes.append(stack.shape)
-                        hashes.append(_hash(stack))
+        def add(name: str, stack: np.ndarray) -> None:
+            file.write(np.ascontiguousarray(stack))
+            names.append(printable(name))
+            shapes.append(stack.shape)
+            hashes.append(_hash(stack))
 
-                    metadata = read(add)
-                content = {"version": VERSION, "names": names, "shapes": shapes, "hashes": hashes, "metadata": metadata}
-                (partial / METADATA).write_text(json.dumps(content))
-    except OSError as error:
-        raise UserError(f"cannot write images to {folder}: {error.strerror}; set --cache_dir") from error
+        metadata = read(add)
+    with atomic_write(folder / METADATA) as file:
+        content = {"version": VERSION, "names": names, "shapes": shapes, "hashes": hashes, "metadata": metadata}
+        json.dump(content, file)
 
 
 def _map_images(folder: Path) -> StoredImages:
-    """Opens a folder of images; raises `UserError` if a file is missing, damaged or truncated."""
+    """Opens a folder of images.
+
+    Raises:
+      UserError: A file is missing, the metadata cannot be read, or the images have another length than it says; their
+        values are not checked, which would take as long as reading all of them.
+    """
     try:
         content = json.loads((folder / METADATA).read_text())
         names, shapes, hashes, metadata = (content[name] for name in ("names", "shapes", "hashes", "metadata"))

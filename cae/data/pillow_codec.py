@@ -2,7 +2,6 @@
 
 import functools
 import io
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,6 @@ JPEG_QUALITY = 95
 
 # What is kept of a file beside its pixels.
 _KEPT = ("icc_profile", "exif", "xmp", "comment", "dpi", "transparency")
-
-# The header of a binary color PPM with its largest value.
-_COLOR_PPM = re.compile(rb"P6(?:\s+|\s*#[^\n]*\n)+\d+(?:\s+|\s*#[^\n]*\n)+\d+(?:\s+|\s*#[^\n]*\n)+(\d+)")
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -42,7 +38,7 @@ def decode(path: Path, check_size: Callable[[int, int], None]) -> DecodedImage:
         if format_ not in FORMATS:
             raise UnreadableImageError(f"unsupported format {image.format}; supported: {', '.join(FORMATS)}")
         if format_ == "PPM":
-            _refuse_deep_ppm(path)
+            _refuse_deep_ppm(image)
         num_frames = getattr(image, "n_frames", 1)
         if num_frames > 1 and image.format != "MPO":
             warnings = (f"has {num_frames} frames, of which the first is used",)
@@ -97,10 +93,10 @@ def restore_transparent_color(
     return np.where(was_transparent, original, channels ^ is_transparent)
 
 
-def _refuse_deep_ppm(path: Path) -> None:
-    with path.open("rb") as file:
-        match = _COLOR_PPM.match(file.read(1024))
-    if match and int(match[1]) > 255:
+def _refuse_deep_ppm(image: Image.Image) -> None:
+    """Raises `UnreadableImageError` for more than 8 bits of color, binary or as text, of which Pillow would keep 8."""
+    decoder_args = image.tile[0][3]  # A mode, and the largest value unless the values are taken as they are.
+    if image.mode != "I" and isinstance(decoder_args, tuple) and decoder_args[1] > 255:
         raise UnreadableImageError("color PPM of 16 bits is not supported; save it as PNG or TIFF")
 
 

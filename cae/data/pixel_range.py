@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epy
-from google.protobuf.message import DecodeError
 from PIL import Image
 
 from cae import runtime
@@ -58,13 +57,13 @@ def _inspect_images(builder: tfds.core.DatasetBuilder, image_key: str, split: st
     They are read from TFRecord files without TensorFlow, whose devices may have to be configured later.
     """
     runtime.import_tensorflow()
-    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-        examples = builder.as_dataset(split=f"{split}[:{MAX_INSPECTED_IMAGES}]")
-        yield from (example[image_key] for example in examples.as_numpy_iterator())
-        return
-    records = itertools.chain.from_iterable(map(_read_records, builder.info.splits[split].filepaths))
-    # A damaged file is an error where the data set is read.
-    with contextlib.suppress(OSError, IndexError, DecodeError):
+    # A damaged file is an error where the data set is read; here, decoders and lengths raise errors of many classes.
+    with contextlib.suppress(Exception):
+        if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+            examples = builder.as_dataset(split=f"{split}[:{MAX_INSPECTED_IMAGES}]")
+            yield from (example[image_key] for example in examples.as_numpy_iterator())
+            return
+        records = itertools.chain.from_iterable(map(_read_records, builder.info.splits[split].filepaths))
         for record in itertools.islice(records, MAX_INSPECTED_IMAGES):
             encoded = tf.train.Example.FromString(record).features.feature[image_key].bytes_list.value[0]
             # As TensorFlow decodes palettes and single bits.

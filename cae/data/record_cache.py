@@ -36,6 +36,9 @@ from cae.io_utils import printable
 FOLDER = "cae_records"
 """The cache within TFDS's folder, unless --cache_dir names another."""
 
+ADVICE = "; set --cache_dir to another folder"
+"""What the message of an error ends with where the cache cannot be written."""
+
 
 def should_stream(config: Config, num_bytes: int, default: bool = False) -> bool:
     """Returns whether images are to be streamed from records.
@@ -101,14 +104,31 @@ def get_records(
     """
     folder = cache_path(config, image_shape, key)
     if not folder.exists():
-        try:
-            check_disk_space(config.dataset, max_images * int(np.prod(image_shape)), folder.parent)
-            line = f"writing the {max_images:,} images of {config.dataset} to {folder}, to stream them"
-            print(printable(line), flush=True)
-            run_in_subprocess(_create, folder, write, max_images)
-        finally:
-            record_writer.remove_stale_partials(folder.parent)
+        num_bytes = max_images * int(np.prod(image_shape))
+        fill_cache(folder, config.dataset, f"{max_images:,} images", num_bytes, _create, write, max_images)
     return Records(folder)
+
+
+def fill_cache(folder: Path, dataset: str, content: str, num_bytes: int, create: Callable, *arguments: Any) -> None:
+    """Writes a folder of the cache in a process of its own, and leaves nothing of it if that is interrupted.
+
+    Args:
+      folder: The folder.
+      dataset: As in --dataset.
+      content: What is written, for a line that says so.
+      num_bytes: What it takes.
+      create: Calls `record_writer.create_folder` for the folder and these arguments; must be picklable.
+      *arguments: Its arguments after the folder.
+
+    Raises:
+      UserError: There is not enough room, or the folder cannot be written.
+    """
+    try:
+        check_disk_space(dataset, num_bytes, folder.parent)
+        print(printable(f"writing the {content} of {dataset} to {folder}, to stream them"), flush=True)
+        run_in_subprocess(create, folder, *arguments)
+    finally:
+        record_writer.remove_stale_partials(folder.parent)
 
 
 def cache_path(config: Config, image_shape: Sequence[int | str], key: Any) -> Path:
@@ -132,19 +152,13 @@ def check_disk_space(dataset: str, needed: int, parent: Path) -> None:
     if needed > free:
         raise UserError(
             f"the records of --dataset={dataset} take {needed / 2**30:.1f} GiB, and {existing} has"
-            f" {free / 2**30:.1f} GiB left; set --cache_dir to another folder"
+            f" {free / 2**30:.1f} GiB left{ADVICE}"
         )
 
 
 def _create(folder: Path, write: WriteImages, max_images: int) -> None:
     with progress.phase("writing records", max_images, "image", delay=0.0, keep=True) as bar:
-        try:
-            record_writer.create(folder, write, bar.update, advice="; set --cache_dir to another folder")
-        except Exception as error:
-            # TensorFlow's errors, such as for a damaged file of TFDS, say in their first line what is wrong.
-            if not type(error).__module__.startswith("tensorflow"):
-                raise
-            raise UserError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+        record_writer.create(folder, write, bar.update, ADVICE)
 
 
 # --- Subprocess -------------------------------------------------------------------------------------------------------
@@ -172,7 +186,10 @@ def run_in_subprocess(function: Callable, *arguments: Any) -> None:
         error = receiver.recv()
     except EOFError:
         process.join()
-        error = UserError(f"the process that writes records ended early, with exit code {process.exitcode}")
+        error = UserError(
+            f"the process that writes records ended early, with exit code {process.exitcode}; a script of your own"
+            ' needs `if __name__ == "__main__":` before what it does, since that process imports it'
+        )
     except BaseException:
         process.kill()  # Not terminated: an exception from a signal handler may be lost during an import.
         raise

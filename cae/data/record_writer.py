@@ -137,6 +137,35 @@ def create(
     Raises:
       UserError: The disk is full, or the folder cannot be written.
     """
+
+    def fill(partial: Path) -> None:
+        with atomic_write(partial / DATA, "wb") as file:
+            writer = RecordWriter(file, on_progress)
+            metadata = write(writer)
+        header = {"version": VERSION, "image_shape": writer.image_shape}
+        duplicates = find_duplicates(writer.image_hashes, split_bounds(metadata["splits"]))
+        defaults = {"fingerprint": writer.hash.hexdigest(), "skipped": [], "duplicates": duplicates.tolist()}
+        with atomic_write(partial / METADATA) as file:
+            json.dump(header | defaults | metadata, file, indent=2)
+
+    return create_folder(folder, fill, "records", advice)
+
+
+def create_folder(folder: Path, fill: Callable[[Path], None], content: str, advice: str = "") -> bool:
+    """Creates a folder, whole or not at all; another process that is creating it is waited for.
+
+    Args:
+      folder: The folder.
+      fill: Writes the files to a folder that gets this name at the end.
+      content: What they are, for the message of an error.
+      advice: What that message ends with.
+
+    Returns:
+      Whether it was created; False if it exists.
+
+    Raises:
+      UserError: The disk is full, or the folder cannot be written.
+    """
     partial = folder.with_name(folder.name + _PARTIAL)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -146,28 +175,17 @@ def create(
             shutil.rmtree(partial, ignore_errors=True)  # Of a process that was killed.
             partial.mkdir()
             try:
-                with atomic_write(partial / DATA, "wb") as file:
-                    writer = RecordWriter(file, on_progress)
-                    metadata = write(writer)
-                with atomic_write(partial / METADATA) as file:
-                    header = {"version": VERSION, "image_shape": writer.image_shape}
-                    duplicates = find_duplicates(writer.image_hashes, split_bounds(metadata["splits"]))
-                    defaults = {
-                        "fingerprint": writer.hash.hexdigest(),
-                        "skipped": [],
-                        "duplicates": duplicates.tolist(),
-                    }
-                    json.dump(header | defaults | metadata, file, indent=2)
+                fill(partial)
                 partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"cannot write records to {folder}: {error.strerror or error}{advice}") from error
+        raise UserError(f"cannot write {content} to {folder}: {error.strerror or error}{advice}") from error
     return True
 
 
 def remove_stale_partials(parent: Path) -> None:
-    """Removes incomplete folders of records that killed processes left in a folder."""
+    """Removes incomplete folders that killed processes left in a folder."""
     for partial in parent.glob(f"*{_PARTIAL}"):
         with contextlib.suppress(OSError), _lock(partial.with_name(partial.name.removesuffix(_PARTIAL))).acquire(0):
             shutil.rmtree(partial, ignore_errors=True)

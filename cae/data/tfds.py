@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,10 @@ from typing import Any
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
+from etils import epy
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.extractor import ExtractError
+from tensorflow_datasets.core.download.util import DownloadError
 
 from cae import runtime
 from cae.config import Config
@@ -20,8 +25,14 @@ from cae.data.resizing import resize_with_pad
 from cae.data.splits import CHUNK_SIZE, PROPORTIONS, SPLITS, ArraySplit, Images, partition
 from cae.errors import UserError, unknown_choice_error
 
+with epy.lazy_imports():
+    import tensorflow as tf
+
 HOST_TIMEOUT_SECONDS = 6.0
 """Time that a data set's hosts have to respond; TFDS itself retries for minutes."""
+
+# What is downloaded where a proxy responds with a page of its own has another checksum, or is no archive.
+_DOWNLOAD_ERRORS = (requests.RequestException, DownloadError, NonMatchingChecksumError, ExtractError)
 
 OTHER_NAMES = ("digits", "lines", "folder:PATH", "records:PATH", "pairs:NOISY,CLEAN", "takes:FIRST,SECOND")
 
@@ -114,13 +125,14 @@ def get_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise UserError(f"--dataset={name}: {error}") from error
     if builder.is_prepared():
         return builder
-    if not _are_reachable(builder.url_infos):
+    if not _are_reachable(builder.url_infos or ()):
         raise DatasetUnavailableError(f"--dataset={name} is not downloaded and its host is unreachable")
     print(f"downloading {name} to {builder.data_dir_root}", flush=True)
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except (requests.RequestException, tfds.download.DownloadError) as error:
-        raise DatasetUnavailableError(f"--dataset={name} is not downloaded: {error}") from error
+    except _DOWNLOAD_ERRORS as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise DatasetUnavailableError(f"--dataset={name} is not downloaded: {reason}") from error
     except (AssertionError, ValueError, ImportError) as error:  # Manual downloads, or additional packages.
         raise UserError(f"--dataset={name} cannot be prepared: {error}") from error
     return builder
@@ -173,22 +185,41 @@ def read_chunks(
       labels: int64 [n]; zeros if there are none.
 
     Raises:
-      UserError: A pixel has a larger value.
+      UserError: A pixel has a larger value, or a file of the data set is damaged.
     """
-    runtime.import_tensorflow()
     image_key, own_shape = image_feature(builder)
     label_key, _ = _label_feature(builder)
-    # By default, TFDS caches what it has read in memory.
-    examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
     # Images of one size are read in batches, which is several times faster.
-    batches = examples.batch(CHUNK_SIZE if own_shape == shape else 1).prefetch(2)
-    for batch in batches.as_numpy_iterator():
+    for batch in read_examples(builder, split, CHUNK_SIZE if own_shape == shape else 1):
         images = batch[image_key]
         check_range(builder, split, images, pixel_max)
         images = images * np.uint8(255 // pixel_max)
         if own_shape != shape:
             images = resize_with_pad(to_pil(images[0]), *shape)[None]
         yield images, (batch[label_key] if label_key else np.zeros(len(images))).astype(np.int64)
+
+
+def read_examples(
+    builder: tfds.core.DatasetBuilder, split: str, batch_size: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields a split's examples by the names of their features, one by one or in batches.
+
+    Raises:
+      UserError: A file of the data set is missing or damaged.
+    """
+    runtime.import_tensorflow()
+    try:
+        # By default, TFDS caches what it has read in memory.
+        examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
+        if batch_size:
+            examples = examples.batch(batch_size).prefetch(2)
+        yield from examples.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        # Without the names of graph functions and operations.
+        reason = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message.partition("\n")[0]).strip()
+        raise UserError(
+            f"--dataset={builder.name} cannot be read: {reason}; remove {builder.data_path}, and it is prepared again"
+        ) from error
 
 
 def check_range(builder: tfds.core.DatasetBuilder, split: str, images: np.ndarray, pixel_max: int) -> None:

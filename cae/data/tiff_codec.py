@@ -37,6 +37,8 @@ _KEPT_TAGS = (270, 271, 272, 274, 305, 315, 33432, 700)
 
 _ORIENTATION, _INK_SET = 274, 332
 
+_ASCII = tifffile.DATATYPE.ASCII
+
 
 def accepts(header: bytes) -> bool:
     """Returns whether these first bytes of a file are those of a TIFF."""
@@ -198,11 +200,16 @@ def _writing_options(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[s
         "extrasamples": page.extrasamples or None,
         "compression": page.compression if page.compression in _LOSSLESS else COMPRESSION.ADOBE_DEFLATE,
         "iccprofile": page.tags.valueof(34675),
-        "extratags": [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in kept],
+        "extratags": [(tag.code, tag.dtype, tag.count, _read_tag(file, tag), True) for tag in kept],
     }
     if (resolution := page.get_resolution()) != (1, 1):
         options |= {"resolution": resolution, "resolutionunit": page.resolutionunit}
     return options | {"byteorder": file.byteorder, "bigtiff": file.is_bigtiff}
+
+
+def _read_tag(file: tifffile.TiffFile, tag: tifffile.TiffTag) -> Any:
+    """Returns a tag's value; of a text its bytes, in whatever encoding: tifffile writes no other text than ASCII."""
+    return _read_bytes(file, tag.valueoffset, tag.count) if tag.dtype == _ASCII else tag.value
 
 
 def _encode(extra: np.ndarray, palette: Image.Image | None, options: dict[str, Any], channels: np.ndarray) -> bytes:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from tensorflow_datasets.core import DatasetInfo, GeneratorBasedBuilder, Version
+from tensorflow_datasets.core.download.checksums import UrlInfo
 
 import cae
 from cae.config import Config
@@ -185,6 +187,37 @@ def test_a_host_that_never_responds_is_unreachable(monkeypatch):
         start = time.monotonic()
         assert not tfds._are_reachable([f"http://127.0.0.1:{silent.getsockname()[1]}/a"])
         assert time.monotonic() - start < 10
+
+
+class MadeUpDownload(GeneratorBasedBuilder):
+    """A data set in an archive that is downloaded."""
+
+    VERSION = Version("1.0.0")
+    URL = ""
+
+    def _info(self):
+        return DatasetInfo(builder=self)
+
+    def _split_generators(self, manager):
+        manager.download_and_extract(self.URL)
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("checksum, reason", [("00", "has wrong checksum"), (None, "Error while extracting .*")])
+def test_a_page_in_the_place_of_a_file_is_a_data_set_that_is_not_available(
+    host, tmp_path, monkeypatch, checksum, reason
+):
+    url = f"{host(200)[1]}/images.zip"
+    monkeypatch.setattr(MadeUpDownload, "URL", url)
+    monkeypatch.setattr(MadeUpDownload, "url_infos", checksum and {url: UrlInfo(9, checksum, "images.zip")})
+    config = Config(dataset="made_up_download", data_dir=str(tmp_path))
+    with pytest.raises(
+        UserError, match=rf"^--dataset=made_up_download is not downloaded: .*{reason}; set --data_dir .*$"
+    ):
+        datasets.open_dataset(config)
+    assert datasets.open_dataset(dataclasses.replace(config, fallback_dataset="digits")).name == "digits"
 
 
 # --- Real data -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@ import pytest
 
 from cae.data.decoded_image import DecodedImage, UnreadableImageError, with_background, with_range
 
+FLOATS = ["float16", "float32", "float64"]
+
 
 def make(values, **attributes):
     channels = np.asarray(values)
@@ -40,6 +42,17 @@ def test_one_rule_gives_the_range(values, black, white, warning):
 def test_values_that_are_not_finite_are_refused(value):
     with pytest.raises(UnreadableImageError, match="not finite"):
         with_range(make(np.array([[0, value]])))
+
+
+@pytest.mark.parametrize("kind", [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)] + FLOATS)
+def test_what_is_bright_is_not_written_as_black(kind):
+    limits = np.finfo(kind) if kind in FLOATS else np.iinfo(kind)
+    decoded = with_range(make(np.array([[0, limits.max]], kind)))
+    with np.errstate(all="raise"):  # What a type cannot hold is an invalid cast.
+        written = decoded.from_float(np.array([-1e-6, 0, 0.4, 0.9, 1, 1 + 1e-6], np.float32))
+    assert written.dtype == kind and written[0] == written[1] == 0
+    assert (np.diff(written.astype(np.float64)) >= 0).all()
+    assert float(written[-1]) == float(written[-2]) == pytest.approx(float(limits.max), rel=1e-15)
 
 
 def test_what_is_denoised_and_what_is_scored_has_one_range():

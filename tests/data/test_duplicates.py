@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from record_sets import DIGITS, assert_equal, in_chunks
 
 import cae
 from cae.config import Config
-from cae.data import datasets, digits, duplicates
+from cae.data import datasets, digits, duplicates, pipeline
 from cae.errors import UserError
 
 SIZES = {"train": 5, "validation": 1, "calibration": 1, "test": 3}
@@ -80,6 +82,24 @@ def test_a_converted_data_set_lacks_the_same_images(always, monkeypatch):
         "images": 1283,
         "origin": "permuted images[0:1285] without 2 duplicates",
     }
+
+
+@pytest.mark.parametrize("streaming", ["never", "always"])
+@pytest.mark.parametrize("count", [0, 1])
+def test_crops_are_cut_out_of_images_that_no_other_split_has(tmp_path, random, streaming, count):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(20):
+        Image.fromarray(random.integers(0, 256, (14, 16), np.uint8)).save(folder / f"{index}.png")
+    config = Config(dataset=f"folder:{folder}", crop_size=12, streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    train, test = (datasets.open_dataset(config).splits[name].names for name in ("train", "test"))
+    for name in train[3 : 3 + count]:
+        shutil.copy(folder / name, folder / test[0])
+    dataset = datasets.open_dataset(dataclasses.replace(config, remove_duplicates=True))
+    assert [*dataset.splits["train"].names] == [*train[:3], *train[3 + count :]]
+    assert f"--remove_duplicates: removed {count} of 17 training images, which" in "".join(dataset.warnings())
+    (batch,) = pipeline.make_train_data(dataset, None, 4, 0).train(0, 1)
+    assert batch["image"].shape == (4, 12, 12, 1)
 
 
 def test_a_train_split_that_would_be_empty_is_refused(tmp_path):

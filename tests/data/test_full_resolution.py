@@ -1,6 +1,9 @@
 """Images of many sizes, whose pixels say where they are: a crop shows its image, its place and its turn."""
 
 import dataclasses
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from PIL import Image
 
 from cae import models
 from cae.config import Config
-from cae.data import datasets, noise, pipeline, symmetries
+from cae.data import datasets, noise, pipeline, record_cache, symmetries
+from cae.data.folder_files import FileReader
 from cae.data.full_resolution import Crops, FullResolutionSplit
 from cae.errors import UserError
 
@@ -178,7 +182,7 @@ def test_crops_of_a_split_skip_what_is_removed():
 def test_what_does_not_fit_crops_is_refused_in_one_line(config, changes, message):
     with pytest.raises(UserError, match=message):
         config = dataclasses.replace(config, **changes)
-        models.check_crops(config)
+        models.check_image_sizes(config)
         datasets.open_dataset(config)
 
 
@@ -211,7 +215,36 @@ def test_images_of_any_kind_are_trained_on_together(tmp_path):
         dataset = datasets.open_dataset(Config(dataset=f"folder:{folder}", crop_size=12, channels=channels))
         stacks = [stack for split in dataset.splits.values() for stack in split.stacks]
         assert {stack.shape for stack in stacks} == {(1, 14, 14, channels)} and {*np.unique(stacks)} == {7}
-        assert dataset.num_images == 5 and "1 file: more than 8 bits: rounded to 8" in "".join(dataset.warnings())
+        assert dataset.num_images == 5 and "1 file: more than 8 bits: reduced to 8" in "".join(dataset.warnings())
+
+
+def test_cached_images_are_on_the_disk_itself(config, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def record(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    folder = datasets.open_dataset(dataclasses.replace(config, streaming="always")).folder
+    assert {path.stat().st_ino: path.name for path in folder.iterdir() if path.stat().st_ino not in synced} == {}
+
+
+def test_a_killed_writer_leaves_nothing_in_the_cache(config, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def kill(function, *arguments):
+        """Interrupts a function that then cannot remove anything."""
+        with monkeypatch.context() as context:
+            context.setattr(shutil, "rmtree", lambda *_, **__: None)
+            context.setattr(FileReader, "read", interrupt)
+            function(*arguments)
+
+    monkeypatch.setattr(record_cache, "run_in_subprocess", kill)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.open_dataset(dataclasses.replace(config, streaming="always"))
+    assert [path for path in Path(config.cache_dir).glob("*/*") if path.is_dir()] == []
 
 
 def test_a_damaged_cache_of_images_is_refused(config):

@@ -149,6 +149,7 @@ def write_unreadable_files(tmp_path):
     loop = struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 256, 4, 1, 8, 8)
     (tmp_path / "loop.tif").write_bytes(loop)
     (tmp_path / "deep.ppm").write_bytes(b"P6 1 # comment\n1 65535\n" + bytes(6))
+    (tmp_path / "text.ppm").write_bytes(b"P3 # comment\r1 1 65535\n0 1 2\n")
     (tmp_path / "broken.png").symlink_to(tmp_path / "missing.png")
     Image.fromarray(np.array([[np.nan]], np.float32)).save(tmp_path / "nan.tif")
     Image.new("RGB", (8, 8)).save(tmp_path / "scan.pcx")
@@ -158,6 +159,7 @@ def write_unreadable_files(tmp_path):
         "bands.tif": "not supported: 5 channels", "complex.tif": "not supported: values of type complex64",
         "preview.tif": "reduced preview only", "loop.tif": "its pages are a loop",
         "deep.ppm": "color PPM of 16 bits is not supported",
+        "text.ppm": "color PPM of 16 bits is not supported",
         "broken.png": "cannot be opened: No such file",
     }  # fmt: skip
 
@@ -198,6 +200,15 @@ def test_of_several_frames_the_first_is_used_with_a_warning(tmp_path):
         assert (decoded.channels == 50).all()
 
 
+def test_pnm_of_text_is_read_as_that_of_bytes(tmp_path):
+    for name, content, expected in (
+        ("color.ppm", b"P3 1 1 255 1 2 3", [1, 2, 3]),
+        ("deep.pgm", b"P2 1 1 65535 9", [9]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert image_io.read_image(tmp_path / name).channels.ravel().tolist() == expected
+
+
 def test_first_picture_of_a_phone_is_a_jpeg(tmp_path):
     photo, depth = Image.new("RGB", (16, 16), (200, 40, 90)), Image.new("RGB", (8, 8))
     photo.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[depth], quality=95)
@@ -233,6 +244,24 @@ def test_profile_resolution_and_orientation_of_sixteen_bits_are_kept(suffix, tmp
     after = image_io.read_image(tmp_path / f"out.{suffix}")
     np.testing.assert_array_equal(after.channels, 65535 - values)
     assert after.orientation == 6
+
+
+@pytest.mark.parametrize("byteorder", "<>")
+def test_text_in_any_encoding_is_kept_byte_for_byte(byteorder, tmp_path, random):
+    texts = {
+        270: " Köln bei Nacht \0".encode(),
+        305: b"ASCII\0",
+        315: "Müller\0Ørsted\0".encode(),
+        33432: "© 2024 Müller\0".encode("latin-1"),
+    }
+    tags = [(code, 2, len(text), text, True) for code, text in texts.items()]
+    options = {"extratags": tags, "metadata": None, "software": False, "byteorder": byteorder}
+    tifffile.imwrite(tmp_path / "a.tif", gray(random), **options)
+    save_unchanged(image_io.read_image(tmp_path / "a.tif"), tmp_path / "b.tif")
+    content = (tmp_path / "b.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        tags = [file.pages[0].tags[code] for code in texts]
+    assert [content[tag.valueoffset : tag.valueoffset + tag.count] for tag in tags] == [*texts.values()]
 
 
 def test_transparent_color_of_sixteen_bits_is_kept(tmp_path, random):

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import tensorflow as tf
 from PIL import Image
 from record_sets import DIGITS, assert_equal, cached
 
@@ -130,14 +129,6 @@ def test_errors_of_a_subprocess_are_raised_and_it_hides_gpus(convert_in_subproce
 
 def raise_environment():
     raise UserError(f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}")
-
-
-def test_the_first_line_of_a_tensorflow_error_is_the_message(tmp_path):
-    def write(writer):
-        raise tf.errors.DataLossError(None, None, "corrupted record\nat 7")
-
-    with pytest.raises(UserError, match=r"^DataLossError: corrupted record$"):
-        record_cache._create(tmp_path / "set", write, 5)
 
 
 SLOW = """

@@ -1,5 +1,7 @@
 import dataclasses
 import io
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,6 +167,25 @@ def test_looking_at_values_leaves_devices_uninitialized_and_damage_to_the_reader
     truncated.write_bytes(path.read_bytes()[:40])
     monkeypatch.setattr(pixel_range, "_read_records", lambda path, read=pixel_range._read_records: read(truncated))
     assert find_pixel_max(builder, "image") == (255, ())
+
+
+def test_a_damaged_file_is_refused_in_one_line_wherever_it_is_read(data_dir, tmp_path, always):
+    folder = shutil.copytree(Path(data_dir) / "made_up_shapes", tmp_path / "made_up_shapes")
+    (path,) = folder.rglob("*-train.tfrecord-*")
+    content = path.read_bytes()
+    middle, length = len(content) // 2, 8
+    resized = Config(dataset="made_up_shapes", data_dir=str(tmp_path), image_size=16)
+    whole = dataclasses.replace(resized, image_size=None, crop_size=16, model="unet")
+    streamed = [dataclasses.replace(c, streaming="always", cache_dir=always.cache_dir) for c in (resized, whole)]
+    for reason, damaged in {
+        "truncated record at .*": content[:middle],
+        r"corrupted record at \d\d+": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        "corrupted record at 0 .*": b"\xff" * length + content[length:],
+    }.items():
+        path.write_bytes(damaged)
+        for config in (resized, whole, *streamed):
+            with pytest.raises(UserError, match=f"^--dataset=made_up_shapes cannot be read: {reason}; remove {folder}"):
+                datasets.open_dataset(config).load("train")
 
 
 def test_a_set_without_images_is_refused(data_dir):
