@@ -1,7 +1,7 @@
 """Distortions that preserve the class of an image: affine maps, mirroring, cropping, other colors.
 
 Each is a stateless function of images [batch, height, width, channels] in 0..1, levels [batch, 1, 1, 1] and a seed [2],
-as those of `corruptions.py` are. Which of them keep the kind depends on the data: a mirrored 2 is no digit.
+as those of `corruptions.py` are. Which of them preserve the class depends on the data: a mirrored 2 is no digit.
 """
 
 from etils import epy

@@ -51,6 +51,13 @@ def gray():
     return make_demo(half_mean_run(), np.random.default_rng(0), score="mse")
 
 
+def test_the_canvas_has_the_background_of_the_examples_whatever_negatives_are_found_by(gray):
+    shape = gray.run.image_shape
+    bright = [Example(str(value), np.full(shape, value, np.uint8)) for value in (255, 204, 51)]
+    assert dataclasses.replace(gray, background=0.5, inliers=bright).canvas_background == pytest.approx(0.8)
+    assert dataclasses.replace(gray, background=0.5, inliers=[]).canvas_background == 0.5
+
+
 @pytest.fixture(scope="module")
 def color():
     """A tiny model of color images of 16x12 pixels, trained on one noise or another."""

@@ -11,6 +11,7 @@ from cae.data.resizing import border_background
 from cae.errors import UserError
 from cae.outliers import conformal
 from cae.outliers.anomaly_map import PIXEL_ALPHA
+from cae.outliers.detector import Detector
 from cae.outliers.scores import SCORES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,6 +76,9 @@ def test_discoveries_are_those_of_the_p_values(fisher):
 
 def test_background_is_that_of_the_training_images():
     assert fit("mse").background == border_background(TRAIN)
+    # By 0.5 no image is a negative, where training images would be negatives of each other.
+    both = np.concatenate([np.zeros_like(TRAIN[:20]), np.full_like(TRAIN[:10], 255)])
+    assert Detector.fit(MODEL, both, CALIBRATION, score="mse").background == 0.5
 
 
 # --- Target false positive rate -------------------------------------------------------------------------------------

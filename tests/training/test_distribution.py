@@ -39,6 +39,15 @@ def test_devices_that_tensorflow_has_started_with_are_kept():
         distribution.make_strategy("mirrored", logical_cpus=3)
 
 
+def test_a_gpu_that_tensorflow_has_started_with_keeps_how_it_allocates(monkeypatch):
+    def refuse(device, enable):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"] if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+    assert distribution.make_strategy("auto").num_replicas_in_sync == 1
+
+
 def test_results_are_summed_over_replicas(mirrored):
     data = tf.data.Dataset.from_tensors({"image": np.arange(6.0)}).unbatch().batch(6)
     batch = next(iter(distribution.distribute_dataset(mirrored, data)))

@@ -77,6 +77,26 @@ def test_run_training_trains_a_configured_model(tmp_path):
         run_training(tf.distribute.get_strategy(), other, datasets.open_dataset(other), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "error, raised, message",
+    [
+        (tf.errors.UnavailableError, UserError, "lost connection to another worker"),
+        (tf.errors.ResourceExhaustedError, tf.errors.ResourceExhaustedError, "the reason"),
+        (tf.errors.InvalidArgumentError, tf.errors.InvalidArgumentError, "the reason"),
+    ],
+)
+def test_only_errors_of_connections_are_ascribed_to_other_workers(
+    tmp_path, train, tiny, monkeypatch, error, raised, message
+):
+    def fail(self):
+        monkeypatch.setattr(trainer.distribution, "is_multi_worker", lambda strategy: True)
+        raise error(None, None, "the reason")
+
+    monkeypatch.setattr(trainer.Trainer, "_train", fail)
+    with pytest.raises(raised, match=message):
+        train(tiny, tmp_path)
+
+
 # --- A maximum number of steps ----------------------------------------------------------------------------------------
 
 
