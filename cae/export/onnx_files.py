@@ -1,11 +1,13 @@
 """ONNX: a file for each function, verified by ONNX's checker and run by ONNX Runtime."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from etils import epy
 
 from cae.export.functions import Exported, ExportFunction, refuse_by_name
@@ -32,7 +34,8 @@ def write(functions: Sequence[ExportFunction], model: keras.Model, folder: Path,
 
 def _write(function: ExportFunction, folder: Path, path: str) -> Exported:
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-    proto, _ = tf2onnx.convert.from_function(function.graph, function.inputs, opset=OPSET)
+    graph = _keep_shape(function).graph
+    proto, _ = tf2onnx.convert.from_function(graph, function.inputs, opset=OPSET)
     _name_free_dimensions(proto.graph)
     proto.graph.name, proto.doc_string = function.name, ""
     del proto.graph.value_info[:]  # Shapes between nodes, with names of dimensions that mean nothing.
@@ -46,6 +49,21 @@ def _write(function: ExportFunction, folder: Path, path: str) -> Exported:
         return dict(zip(names, session.run(names, arrays)))
 
     return Exported(NAME, function, path, call)
+
+
+def _keep_shape(function: ExportFunction) -> ExportFunction:
+    """Returns a function that maps images of any size to images, with outputs reshaped to the shape of its images.
+
+    tf2onnx writes the transposition of one channel as a Reshape to five dimensions and a Squeeze; where that is the
+    last operation it may lose the Squeeze, which depends on the order of Python's sets and so differs between runs.
+    """
+    if not (function.name == "denoise" and None in function.inputs[0].shape[1:]):
+        return function
+
+    def call(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.reshape(value, tf.shape(images)) for name, value in function.call(images).items()}
+
+    return dataclasses.replace(function, call=call)
 
 
 def _name_free_dimensions(graph: "onnx.GraphProto") -> None:

@@ -17,8 +17,8 @@ ALPHAS = (0.01, 0.05)
 NEAR_THRESHOLD = 1e-4
 """Scores that differ from a threshold by less than this fraction of it may fall on either side in another file."""
 
-MAX_DIFFERENCE = 1e-3
-"""A file in float32 with a larger difference is not what it should be, and nothing is exported."""
+MAX_DIFFERENCE = {"float32": 1e-3}
+"""A file of a precision with a larger difference is not what it should be, and nothing is exported."""
 
 TIMED_CALLS = 30
 
@@ -45,12 +45,12 @@ def largest_differences(actual: Arrays, expected: Arrays) -> dict[str, float]:
     """Returns the largest difference in each output.
 
     It is absolute in 0..1, relative to larger values, and relative to the score or to the median score for scores,
-    whose scale may be any.
+    whose scale may be any; of an output with another shape it is infinite.
     """
-    differences = {}
+    differences = {name: np.inf for name, values in expected.items() if actual[name].shape != values.shape}
     # Which decisions differ is counted, see `measure_decisions`.
     floats = {name: values.astype(np.float64) for name, values in expected.items() if values.dtype != bool}
-    for name, values in floats.items():
+    for name, values in ((name, values) for name, values in floats.items() if name not in differences):
         least = max(np.median(np.abs(values)), np.finfo(np.float32).tiny) if name == "score" else 1.0
         differences[name] = float(np.max(np.abs(actual[name] - values) / np.maximum(np.abs(values), least)))
     return differences
@@ -86,7 +86,8 @@ def measure_files(
       the model in Python.
 
     Raises:
-      UserError: A file in float32 computes something else than the model.
+      UserError: A file computes something else than the model: in float32 by more than rounding, else not numbers or
+        outputs of another shape.
     """
     rows, expected, python = [], {}, {}
     for each in exported:
@@ -95,7 +96,7 @@ def measure_files(
             expected[name] = call_in_batches(each.function, inputs)
             python[name] = measure_milliseconds(each.function, inputs)
         differences = largest_differences(call_in_batches(each.call, inputs), expected[name])
-        if each.precision == "float32" and not largest_difference(differences) <= MAX_DIFFERENCE:
+        if not largest_difference(differences) <= MAX_DIFFERENCE.get(each.precision, np.finfo(np.float64).max):
             text = ", ".join(f"{output} {difference:.2g}" for output, difference in differences.items())
             raise UserError(f"--format={each.format}: {name} computes something else than the model, by {text}")
         milliseconds = {"milliseconds": measure_milliseconds(each.call, inputs), "python_milliseconds": python[name]}

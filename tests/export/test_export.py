@@ -173,18 +173,27 @@ def test_without_a_detector_the_other_functions_are_exported(unet_run, tmp_path)
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"export.json", "saved_model"}
 
 
-def test_a_file_that_computes_something_else_is_not_written(unet_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision, output, difference", [
+    ("float32", lambda images: images, "0."),
+    ("float32", lambda images: images[None], "inf"),  # Which would be broadcast.
+    ("int8", lambda images: images[None], "inf"),
+    ("float16", lambda images: np.nan * images, "nan"),
+])  # fmt: skip
+def test_a_file_that_computes_something_else_is_not_written(
+    precision, output, difference, unet_run, tmp_path, monkeypatch
+):
     write = onnx_files.write
 
     def write_wrongly(*args):
         (file,) = write(*args)
-        object.__setattr__(file, "call", lambda images: {"denoised": images})
+        object.__setattr__(file, "call", lambda images: {"denoised": output(images)})
+        object.__setattr__(file, "precision", precision)
         return [file]
 
     monkeypatch.setitem(program.exporter.WRITERS, "onnx", write_wrongly)
     words = (f"--workdir={unet_run.workdir}", "--output=new", "--format=onnx", "--parity_images=2")
     result = call("cae.export", *words, folder=tmp_path)
-    assert_one_line(result, "--format=onnx: denoise computes something else than the model, by denoised 0.")
+    assert_one_line(result, f"--format=onnx: denoise computes something else than the model, by denoised {difference}")
     assert not [*tmp_path.iterdir()], "nothing is left, nothing temporary either"
 
 
