@@ -57,8 +57,11 @@ def largest_differences(actual: Arrays, expected: Arrays) -> dict[str, float]:
 
 
 def largest_difference(differences: Mapping[str, float]) -> float:
-    """Returns the largest of `largest_differences`, p-values left out: rounding moves them by 1 / (n + 1) or not."""
-    return max(difference for name, difference in differences.items() if name != "p_value")
+    """Returns the largest of `largest_differences`, NaN if one is.
+
+    Of p-values finite differences are left out: rounding moves them by 1 / (n + 1) or not.
+    """
+    return float(np.max([each for name, each in differences.items() if name != "p_value" or not np.isfinite(each)]))
 
 
 def measure_milliseconds(call: Call, arrays: Arrays) -> float:

@@ -203,3 +203,18 @@ def test_other_thresholds_become_conformal(unet_run, tmp_path, digits):
     detector, note = program.find_detector(run, is_named=True)
     assert detector.method == "sigma"
     assert note == "detect has a conformal threshold instead of --threshold_method=sigma"
+
+
+@pytest.mark.parametrize("name", ["score", "p_value", "is_inlier"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_an_output_that_is_wrong_is_found_among_others(name, wrong):
+    small = {"score": 1e-6, "p_value": 1e-2, "is_inlier": 0.0}
+    assert parity.largest_difference(small) == 1e-6
+    np.testing.assert_equal(parity.largest_difference(small | {name: wrong}), wrong)
+
+
+def test_outputs_of_another_shape_differ_infinitely():
+    expected = {"score": np.ones(3), "is_inlier": np.ones(3, bool)}
+    assert parity.largest_differences(expected, expected) == {"score": 0.0}
+    actual = {name: values[None] for name, values in expected.items()}
+    assert parity.largest_differences(actual, expected) == {"score": np.inf, "is_inlier": np.inf}
