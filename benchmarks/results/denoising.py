@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.results.definition import Key, Line, Row, Table, evaluate, train
-from cae.tasks import BENCHMARK_NOISES
+from cae.tasks import BENCHMARK_NOISES, CLEAN
 
 THREE_SEEDS = (0, 1, 2)
 
@@ -156,24 +156,32 @@ NOISES = {
 assert {*NOISES} <= {*BENCHMARK_NOISES}
 
 METHODS = {
-    "noisy input": "noisy input", "unet": "`unet.cfg`", "this model": "`blind_denoise.cfg`",
-    "autoencoder": "`autoencoder.cfg`, clean to clean", "median": "median", "gaussian": "Gaussian",
-    "bilateral": "bilateral", "non-local means": "non-local means", "total variation": "total variation",
-    "wavelet": "wavelet",
+    "noisy input": "noisy input", "unet": "`unet.cfg`", "unet_01": "`unet.cfg --noise=gaussian:0.1`",
+    "this model": "`blind_denoise.cfg`", "autoencoder": "`autoencoder.cfg`, clean to clean", "median": "median",
+    "gaussian": "Gaussian", "bilateral": "bilateral", "non-local means": "non-local means",
+    "total variation": "total variation", "wavelet": "wavelet",
 }  # fmt: skip
-"""Labels by the names that a comparison of runs in the folders autoencoder-seed0 and unet-seed0 gives to methods."""
+"""Labels of methods; runs are those of folders as unet-seed0."""
 
-TRAINED_ON = {"unet": ("gaussian:0.5",), "this model": tuple(each for each in NOISES if each[:4] in ("gaus", "salt"))}
+RUNS = ("autoencoder", "unet", "unet_01")
 
-COMPARED = "{runs}/autoencoder-seed{seed},{runs}/unet-seed{seed}"
-COMPARISON = evaluate("blind_denoise", f"--tasks=denoise --compare={COMPARED}", 6)
+TRAINED_ON = {
+    "unet": ("gaussian:0.5",),
+    "unet_01": ("gaussian:0.1",),
+    "this model": tuple(each for each in NOISES if each[:4] in ("gaus", "salt")),
+}
+
+ACCURACY, SECONDS = "classifier_accuracy", "seconds_per_1000_images"
+
+COMPARED = ",".join(f"{{runs}}/{run}-seed{{seed}}" for run in RUNS)
+COMPARISON = evaluate("blind_denoise", f"--tasks=denoise --compare={COMPARED}", 7)
 
 
-def benchmark_path(method: str, noise: str) -> Sequence[Key]:
-    """Returns the path of the PSNR of a method on a noise."""
-    name, level = noise.split(":")
-    method = f"{method}-seed0" if method in ("unet", "autoencoder") else method
-    return "results", "denoise", "methods", {"method": method, "noise": name, "level": level}, "psnr"
+def benchmark_path(method: str, noise: str, key: str = "psnr") -> Sequence[Key]:
+    """Returns the path of the PSNR, or another figure, of a method on a noise."""
+    name, _, level = noise.partition(":")
+    method = f"{method}-seed0" if method in RUNS else method
+    return "results", "denoise", "methods", {"method": method, "noise": name, "level": level}, key
 
 
 BENCHMARK = Table(
@@ -185,10 +193,14 @@ BENCHMARK = Table(
             commands=[
                 train("blind_denoise", "--flagfile=configs/blind_denoise.cfg", 15),
                 train("unet", "--flagfile=configs/unet.cfg", 4.3),
+                train("unet_01", "--flagfile=configs/unet.cfg --noise=gaussian:0.1", 4.3),
                 AUTOENCODER[0],
                 COMPARISON,
             ],
-            figures={f"{method}/{noise}": benchmark_path(method, noise) for method in METHODS for noise in NOISES},
+            figures={f"{method}/{noise}": benchmark_path(method, noise) for method in METHODS for noise in NOISES}
+            | {f"{method}/accuracy": benchmark_path(method, "gaussian:0.5", ACCURACY) for method in METHODS}
+            | {f"{method}/seconds": benchmark_path(method, "gaussian:0.5", SECONDS) for method in METHODS}
+            | {"clean/accuracy": benchmark_path("noisy input", CLEAN, ACCURACY)},
         )
     ],
     lines=[
