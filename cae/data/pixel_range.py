@@ -4,17 +4,13 @@ import contextlib
 import io
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from etils import epy
 from PIL import Image
 
 from cae import runtime
-
-with epy.lazy_imports():
-    import tensorflow as tf
+from cae.data import tfds_files
 
 MAX_INSPECTED_IMAGES = 1024
 """Number of a data set's first images whose values are looked at, at most."""
@@ -52,26 +48,16 @@ def find_pixel_max(builder: tfds.core.DatasetBuilder, image_key: str) -> tuple[i
 
 
 def _inspect_images(builder: tfds.core.DatasetBuilder, image_key: str, split: str) -> Iterator[np.ndarray]:
-    """Yields the first images of an official split as they are stored.
-
-    They are read from TFRecord files without TensorFlow, whose devices may have to be configured later.
-    """
+    """Yields the first images of an official split as they are stored."""
     runtime.import_tensorflow()
     # A damaged file is an error where the data set is read; here, decoders and lengths raise errors of many classes.
     with contextlib.suppress(Exception):
-        if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-            examples = builder.as_dataset(split=f"{split}[:{MAX_INSPECTED_IMAGES}]")
-            yield from (example[image_key] for example in examples.as_numpy_iterator())
+        if builder.info.file_format not in tfds_files.RECORD_FORMATS:
+            examples = tfds_files.read_examples(builder, split)
+            yield from (example[image_key] for example in itertools.islice(examples, MAX_INSPECTED_IMAGES))
             return
-        records = itertools.chain.from_iterable(map(_read_records, builder.info.splits[split].filepaths))
-        for record in itertools.islice(records, MAX_INSPECTED_IMAGES):
-            encoded = tf.train.Example.FromString(record).features.feature[image_key].bytes_list.value[0]
+        for encoded in itertools.islice(
+            tfds_files.read_encoded_images(builder, split, image_key), MAX_INSPECTED_IMAGES
+        ):
             # As TensorFlow decodes palettes and single bits.
             yield np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
-
-
-def _read_records(path: Path) -> Iterator[bytes]:
-    """Yields the records of a TFRecord file: a length of 8 bytes, its checksum, the data, and their checksum."""
-    with path.open("rb") as file:
-        while header := file.read(12):
-            yield file.read(int.from_bytes(header[:8], "little") + 4)[:-4]

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import re
 import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,22 +10,18 @@ from typing import Any
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
-from etils import epy
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.extractor import ExtractError
 from tensorflow_datasets.core.download.util import DownloadError
 
-from cae import runtime
 from cae.config import Config
 from cae.data.arrays import to_pil
 from cae.data.image_dataset import ImageDataset
 from cae.data.pixel_range import MAX_INSPECTED_IMAGES, find_pixel_max
 from cae.data.resizing import resize_with_pad
 from cae.data.splits import CHUNK_SIZE, PROPORTIONS, SPLITS, ArraySplit, Images, partition
+from cae.data.tfds_files import read_examples
 from cae.errors import UserError, unknown_choice_error
-
-with epy.lazy_imports():
-    import tensorflow as tf
 
 HOST_TIMEOUT_SECONDS = 6.0
 """Time that a data set's hosts have to respond; TFDS itself retries for minutes."""
@@ -197,29 +192,6 @@ def read_chunks(
         if own_shape != shape:
             images = resize_with_pad(to_pil(images[0]), *shape)[None]
         yield images, (batch[label_key] if label_key else np.zeros(len(images))).astype(np.int64)
-
-
-def read_examples(
-    builder: tfds.core.DatasetBuilder, split: str, batch_size: int | None = None
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yields a split's examples by the names of their features, one by one or in batches.
-
-    Raises:
-      UserError: A file of the data set is missing or damaged.
-    """
-    runtime.import_tensorflow()
-    try:
-        # By default, TFDS caches what it has read in memory.
-        examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
-        if batch_size:
-            examples = examples.batch(batch_size).prefetch(2)
-        yield from examples.as_numpy_iterator()
-    except tf.errors.OpError as error:
-        # Without the names of graph functions and operations.
-        reason = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message.partition("\n")[0]).strip()
-        raise UserError(
-            f"--dataset={builder.name} cannot be read: {reason}; remove {builder.data_path}, and it is prepared again"
-        ) from error
 
 
 def check_range(builder: tfds.core.DatasetBuilder, split: str, images: np.ndarray, pixel_max: int) -> None:

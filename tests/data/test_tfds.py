@@ -10,7 +10,7 @@ from PIL import Image
 from record_sets import assert_equal
 
 from cae.config import Config
-from cae.data import datasets, pixel_range
+from cae.data import datasets, pixel_range, tfds_files
 from cae.data.outlier_sets import load_outlier_datasets
 from cae.data.pixel_range import find_pixel_max
 from cae.data.tfds import get_builder, read_chunks
@@ -165,7 +165,7 @@ def test_looking_at_values_leaves_devices_uninitialized_and_damage_to_the_reader
     (path,) = builder.info.splits["train"].filepaths
     truncated = tmp_path / "truncated"
     truncated.write_bytes(path.read_bytes()[:40])
-    monkeypatch.setattr(pixel_range, "_read_records", lambda path, read=pixel_range._read_records: read(truncated))
+    monkeypatch.setattr(tfds_files, "_read_tfrecords", lambda path, read=tfds_files._read_tfrecords: read(truncated))
     assert find_pixel_max(builder, "image") == (255, ())
 
 
@@ -186,6 +186,48 @@ def test_a_damaged_file_is_refused_in_one_line_wherever_it_is_read(data_dir, tmp
         for config in (resized, whole, *streamed):
             with pytest.raises(UserError, match=f"^--dataset=made_up_shapes cannot be read: {reason}; remove {folder}"):
                 datasets.open_dataset(config).load("train")
+
+
+@pytest.fixture(scope="module", params=["array_record", "parquet"])
+def other_format(request, tmp_path_factory):
+    """A folder of the data sets, stored in other files than TFRecord."""
+    folder = str(tmp_path_factory.mktemp(request.param))
+    config = MadeUpBits.BUILDER_CONFIGS[0]
+    MadeUpShapes(data_dir=folder, file_format=request.param).download_and_prepare()
+    MadeUpBits(config=config, data_dir=folder, file_format=request.param).download_and_prepare()
+    return folder
+
+
+def test_data_sets_are_read_from_files_of_any_format(data_dir, other_format):
+    resized = Config(dataset="made_up_shapes", data_dir=data_dir, image_size=16)
+    whole = dataclasses.replace(resized, image_size=None, crop_size=16, model="unet")
+    bits = Config(dataset="made_up_bits/binary", data_dir=data_dir)
+    for config in (resized, whole, bits):
+        expected, found = (
+            datasets.open_dataset(dataclasses.replace(config, data_dir=folder)) for folder in (data_dir, other_format)
+        )
+        assert found.pixel_max == expected.pixel_max
+        for one, other in zip(expected.load("train"), found.load("train"), strict=True):
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_damaged_array_records_are_refused_in_one_line(tmp_path):
+    MadeUpShapes(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    (path,) = tmp_path.rglob("*-train.array_record-*")
+    content = path.read_bytes()
+    dataset = datasets.open_dataset(Config(dataset="made_up_shapes", data_dir=str(tmp_path), image_size=16))
+    for damaged in (content[: len(content) // 2], content[:100] + b"\xff" * 100 + content[200:], None):
+        path.unlink() if damaged is None else path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"^--dataset=made_up_shapes cannot be read: .*; remove .*$"):
+            dataset.load("train")
+
+
+def test_files_for_which_a_package_is_missing_are_refused_in_one_line(data_dir, monkeypatch):
+    builder = get_builder("made_up_bits/binary", data_dir)
+    monkeypatch.setattr(type(builder.info), "file_format", tfds.core.FileFormat.RIEGELI)
+    with pytest.raises(UserError, match=r"has riegeli files, which cannot be read: No module named 'riegeli'"):
+        [*read_chunks(builder, "train", (12, 12, 1), pixel_max=1)]
 
 
 def test_a_set_without_images_is_refused(data_dir):
