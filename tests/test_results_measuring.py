@@ -104,6 +104,19 @@ def test_commands_find_data_sets_by_a_variable_since_not_all_have_the_flag(works
     assert outputs == {"out": [workspace.data_dir]}
 
 
+def test_a_command_counts_as_its_expected_minutes_and_once():
+    steps = measure.select([FAKE], ["fake/good", "fake/last"], False)
+    assert [minutes for _, minutes in measure.plan(steps)] == [[1, 1], [1, 1], [0, 1]]
+    counts = []
+    meter = measure.Meter(counts.append, 2.0)
+    meter.tick(60)
+    meter.tick(600)  # It takes longer than expected: the bar waits for it.
+    assert counts == [1, 1]
+    measure.Meter(counts.append, 3.0).finish()
+    meter.finish()
+    assert sum(counts) == 5
+
+
 def test_what_is_measured_at_this_commit_is_not_measured_again(workspace, monkeypatch):
     run(workspace)
     assert run(workspace) == (2, ["bad0"])  # What the incomplete row has written is there.

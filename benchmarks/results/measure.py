@@ -104,17 +104,17 @@ def print_plan(steps: Iterable[Step]) -> None:
     """Prints each step with its expected minutes, each command counted once."""
     planned = plan(steps)
     for step, minutes in planned:
-        cli.print_line(f"{step}: {minutes:.1f} min")
-    cli.print_line(f"in all: {format_seconds(60 * sum(minutes for _, minutes in planned))}")
+        cli.print_line(f"{step}: {sum(minutes):.1f} min")
+    cli.print_line(f"in all: {format_seconds(60 * sum(sum(minutes) for _, minutes in planned))}")
 
 
-def plan(steps: Iterable[Step]) -> list[tuple[Step, float]]:
-    """Returns each step with its expected minutes, where commands that an earlier one shares take none."""
+def plan(steps: Iterable[Step]) -> list[tuple[Step, list[float]]]:
+    """Returns each step with the expected minutes of its commands; those that an earlier one shares take none."""
     seen, planned = set(), []
     for step in steps:
-        new = {PLACEHOLDER.sub(str(step.seed), command.words): command.minutes for command in step.commands}
-        planned.append((step, sum(minutes for words, minutes in new.items() if words not in seen)))
-        seen |= new.keys()
+        words = [PLACEHOLDER.sub(str(step.seed), command.words) for command in step.commands]
+        planned.append((step, [0 if each in seen else command.minutes for each, command in zip(words, step.commands)]))
+        seen |= {*words}
     return planned
 
 
@@ -125,25 +125,29 @@ def run(steps: Sequence[Step], workspace: Workspace, output: Path) -> int:
       UserError: The files are those of the pages, and the code was changed since the last step.
     """
     journal, num_failed, planned = Journal(workspace), 0, plan(steps)
-    with phase("measuring", round(sum(minutes for _, minutes in planned)), "minute", keep=True) as bar:
+    with phase("measuring", round(sum(sum(minutes) for _, minutes in planned)), "minute", keep=True) as bar:
         for step, minutes in planned:
             if output == records.TABLES:
                 records.check_committed()
-            meter = Meter(bar.update, minutes)
+            meters = [Meter(bar.update, each) for each in minutes]
             bar.set_description_str(str(step))
             try:
-                record = measure(step, journal, workspace, meter.tick)
+                record = measure(step, journal, workspace, meters)
                 records.save_record(step.table, step.row.name, record, output)
                 cli.print_line(f"{step}: {format_seconds(60 * sum(each['minutes'] for each in record['commands']))}")
             except (CommandError, LookupError) as error:
                 num_failed += 1
                 cli.print_line(f"{step}: failed, {error.args[0]}")
-            meter.finish()
+            for meter in meters:
+                meter.finish()
     return num_failed
 
 
 class Meter:
-    """Advances the bar while a step runs, by its expected minutes at most, and to them when it ends."""
+    """Advances the bar while a command runs, by its expected minutes at most, and to them when it ends.
+
+    So the bar's estimate follows the speed of the machine from command to command.
+    """
 
     def __init__(self, update: Callable[[float], Any], minutes: float):
         self._update, self._left = update, minutes
@@ -157,18 +161,20 @@ class Meter:
     def finish(self) -> None:
         """Advances to the expected minutes."""
         self._update(self._left)
+        self._left = 0
 
 
-def measure(step: Step, journal: Journal, workspace: Workspace, tick: Callable[[float], None]) -> records.Record:
-    """Runs the commands of a step, and returns what a table's file has of it.
+def measure(step: Step, journal: Journal, workspace: Workspace, meters: Sequence[Meter]) -> records.Record:
+    """Runs the commands of a step, each with its meter, and returns what a table's file has of it.
 
     Raises:
       CommandError: A command failed.
       LookupError: A figure is missing in what they wrote.
     """
     commands, machines, outputs = [], [], {}
-    for command in step.commands:
-        entry, written = journal.run(command, step.seed, tick)
+    for command, meter in zip(step.commands, meters, strict=True):
+        entry, written = journal.run(command, step.seed, meter.tick)
+        meter.finish()
         machines.append(entry.pop("machine"))
         commands.append(entry | {"minutes": round(entry["minutes"], 2)})
         outputs |= written
