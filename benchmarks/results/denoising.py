@@ -161,9 +161,10 @@ METHODS = {
     "gaussian": "Gaussian", "bilateral": "bilateral", "non-local means": "non-local means",
     "total variation": "total variation", "wavelet": "wavelet",
 }  # fmt: skip
-"""Labels of methods; runs are those of folders as unet-seed0."""
+"""Labels by method; models but for the evaluated one are named as their run without its seed."""
 
 RUNS = ("autoencoder", "unet", "unet_01")
+"""The models that are compared with the evaluated one."""
 
 TRAINED_ON = {
     "unet": ("gaussian:0.5",),

@@ -1,5 +1,6 @@
 """The examples of a prepared TFDS data set, whatever the format of its files."""
 
+import importlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -68,7 +69,8 @@ def _make_dataset(builder: tfds.core.DatasetBuilder, split: str) -> "tf.data.Dat
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         # By default, TFDS caches what it has read in memory.
         return builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
-    # TFDS reads ArrayRecord files by index only.
+    # TFDS reads ArrayRecord files by index only. In the generator, the error of a missing package would be another one.
+    importlib.import_module("array_record")
     records = tf.data.Dataset.from_generator(
         lambda: _read_array_records(builder, split), output_signature=tf.TensorSpec((None,), tf.string)
     )
