@@ -117,9 +117,20 @@ def test_a_command_counts_as_its_expected_minutes_and_once():
     assert sum(counts) == 5
 
 
+def test_minutes_of_attempts_that_are_not_resumed_do_not_count(workspace):
+    command = shell("fails", "exit 3")
+    for _ in range(2):
+        with pytest.raises(runner.CommandError):
+            runner.Journal(workspace).run(command, 0, lambda seconds: None)
+        (path,) = (workspace.runs / "done").glob("*.json")
+        entry = json.loads(path.read_text())
+        assert entry["minutes"] < 60
+        path.write_text(json.dumps(entry | {"minutes": 100.0}))
+
+
 def test_what_is_measured_at_this_commit_is_not_measured_again(workspace, monkeypatch):
     run(workspace)
-    assert run(workspace) == (2, ["bad0"])  # What the incomplete row has written is there.
+    assert run(workspace) == (2, ["bad0", "incomplete0"])  # What it lacked may be there now.
     shutil.rmtree(workspace.runs / "tables")
     assert run(workspace, ["fake/good"]) == (0, [])
     monkeypatch.setattr(records, "is_current", lambda commit, command=None: commit == "next")
@@ -133,6 +144,7 @@ def test_what_is_measured_at_this_commit_is_not_measured_again(workspace, monkey
 def test_an_interrupted_command_ends_and_its_minutes_count_when_it_is_resumed(workspace, monkeypatch):
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.05)
     command = shell("slow", "test -e {runs}/slow.json || exec sleep 60; echo ended >> {runs}/log")
+    command = dataclasses.replace(command, resumes="{runs}/slow")
 
     def interrupt(seconds):
         (workspace.runs / "slow.json").write_text('{"v": 1}')
@@ -181,13 +193,35 @@ def test_an_unfinished_command_is_continued_on_its_machine_and_begun_again_on_an
         assert json.loads(path.read_text())["machine"] == machine_of(name)
 
 
-def test_code_that_is_edited_between_two_steps_ends_the_measurement_for_the_pages(workspace, monkeypatch):
-    monkeypatch.setattr(records, "TABLES", workspace.runs / "tables")
-    written = workspace.runs / "good.json"
+@pytest.mark.parametrize(("edited_after", "measured"), [("shared", []), ("good", [0])])
+def test_code_that_is_edited_between_two_commands_ends_the_measurement_for_the_pages(
+    workspace, monkeypatch, edited_after, measured
+):
+    written = workspace.runs / f"{edited_after}.json"
     monkeypatch.setattr(records, "current_commit", lambda: "now" + records.DIRTY * written.exists())
     with pytest.raises(UserError, match="the code differs from its commit"):
-        run(workspace, ["fake/good"])
-    assert [each["seed"] for each in records.load_table("fake", records.TABLES)["good"]] == [0]
+        run(dataclasses.replace(workspace, needs_commit=True), ["fake/good"])
+    table = records.load_table("fake", workspace.runs / "tables")
+    assert [each["seed"] for each in table.get("good", [])] == measured
+
+
+def test_runs_that_are_trained_anew_are_evaluated_anew(workspace, monkeypatch):
+    journal = runner.Journal(workspace)
+    trainings = [dataclasses.replace(writes(f"train_{name}"), resumes=f"{{runs}}/{name}") for name in ("a", "a-b")]
+    evaluations = [
+        Command(f"{shlex.quote('echo evaluate >> {runs}/log')} --compare=x,{each.resumes} --tasks=denoise", {}, 1)
+        for each in trainings
+    ]
+    evaluations = [dataclasses.replace(each, reads=trainings[0].reads) for each in evaluations]
+    for each in trainings + evaluations:
+        journal.run(each, 0, lambda seconds: None)
+    log = workspace.runs / "log"
+    log.unlink()
+    # A configuration that only the first training has is changed.
+    monkeypatch.setattr(records, "is_current", lambda commit, command: "train_a0" not in command)
+    for each in trainings + evaluations:
+        journal.run(each, 0, lambda seconds: None)
+    assert log.read_text().split() == ["train_a0", "evaluate"]
 
 
 @pytest.fixture
@@ -240,8 +274,8 @@ def test_two_processes_never_measure_at_once(tmp_path):
         runner.lock(tmp_path / "lock"),
     ):
         pass
-    with runner.lock(tmp_path / "lock"):
-        pass
+    with pytest.raises(PermissionError, match="figures"), runner.lock(tmp_path / "lock"):
+        raise PermissionError("figures can't be written")
 
 
 def test_program_measures_a_budget_and_its_exit_code_tells_of_failures(workspace, tmp_path, monkeypatch):

@@ -40,10 +40,11 @@ def main() -> int:
     is_quick = values.budget == "quick"
     folder = Path(values.runs_dir + "_quick" * is_quick).expanduser().absolute()
     runs = runner.choose_runs(folder, values.any_commit)
-    output = Path(values.output).expanduser() if values.output else runs / "tables" if is_quick else records.TABLES
+    output = Path(values.output or (runs / "tables" if is_quick else records.TABLES)).expanduser().absolute()
     data_dir = values.data_dir and str(Path(values.data_dir).expanduser().absolute())
-    workspace = runner.Workspace(runs, data_folders(values), data_dir, values.any_commit)
-    if output == records.TABLES:
+    for_pages = output == records.TABLES
+    workspace = runner.Workspace(runs, data_folders(values), data_dir, values.any_commit, for_pages)
+    if for_pages:
         records.check_committed()
     steps = measure.select(TABLES.values(), values.only, is_quick)
     steps = measure.skip(steps, workspace, output)
@@ -54,7 +55,7 @@ def main() -> int:
         num_failed = measure.run(steps, workspace, output)
     if is_quick:
         cli.print_line(f"comparison: {measure.write_comparison(output, runs / 'comparison.md')}")
-    elif output == records.TABLES:
+    elif for_pages:
         render.write_pages()
     return cli.EXIT_PARTIAL if num_failed else 0
 

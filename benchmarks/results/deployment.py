@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
-from benchmarks.results.definition import Command, Key, Line, Row, Table, evaluate, train
-from benchmarks.results.denoising import AUTOENCODER
+from benchmarks.results.definition import Command, Key, Line, Row, Table, train
 from benchmarks.results.outliers import TRAININGS
 
 MODELS = {
     "denoise_2": ("conv, denoise", "fisher", TRAININGS["denoise_2"]),
-    "autoencoder": ("conv, autoencoder", "knn", AUTOENCODER[0]),
-    "vae": ("vae, vae", "mahalanobis", train("vae", "--flagfile=configs/vae.cfg", 2.5)),
+    "autoencoder": (
+        "conv, autoencoder",
+        "knn",
+        train("autoencoder_knn", "--flagfile=configs/autoencoder.cfg --epochs=5", 1.5),
+    ),
+    "vae": ("vae, vae", "mahalanobis", train("vae_mahalanobis", "--flagfile=configs/vae.cfg", 2.5)),
     "unet_1": ("unet, unet", "denoising", train("unet_1", "--flagfile=configs/unet.cfg --epochs=1", 1.2)),
     "dncnn_1": (
         "dncnn, dncnn",
@@ -17,7 +20,10 @@ MODELS = {
         train("dncnn_1", "--model=dncnn --dataset=mnist --noise=gaussian:0.5 --epochs=1", 4),
     ),
 }
-"""Label, score of the detector, and training of each row's run."""
+"""Label, score of the detector, and training of each row's run.
+
+A run has the detector that was fitted last: those with a score that is not the default are runs of their own.
+"""
 
 OUTPUTS = {
     "denoise": "denoised", "encode": "codes", "decode": "images", "reconstruct": "reconstructed", "detect": "score"
@@ -47,10 +53,11 @@ def export(
     name: str, score: str, training: Command, formats: str = "saved_model,onnx,litert,keras", functions: str = ""
 ) -> list[Command]:
     """Returns the commands that train a run, fit its detector, and export both; functions: all that there are."""
+    workdir = training.resumes
     folder = f"{{runs}}/export-{name}-{score}-seed{{seed}}"
     selected = f" --functions={functions}" * bool(functions)
-    words = f"-m cae.export --workdir={training.resumes} --format={formats}{selected} --output={folder}"
-    detector = evaluate(name, f"--tasks=outliers --score={score}", 1.5)
+    words = f"-m cae.export --workdir={workdir} --format={formats}{selected} --output={folder}"
+    detector = Command(f"eval.py --workdir={workdir} --tasks=outliers --score={score}", {}, 1.5)
     return [training, detector, Command(words, {"export": f"{folder}/export.json"}, 2, folder)]
 
 
@@ -130,7 +137,6 @@ SINGLE_IMAGE = Table(
 
 # --- Apache Beam ------------------------------------------------------------------------------------------------------
 
-# A run of its own: the detector that is saved in a run's folder is the last one that was fitted.
 TRAINING = train("autoencoder_mse", "--flagfile=configs/autoencoder.cfg --epochs=5", 1.5)
 EXPORTED = export("autoencoder_mse", "mse", TRAINING, "saved_model", "detect")
 

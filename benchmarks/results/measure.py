@@ -122,13 +122,11 @@ def run(steps: Sequence[Step], workspace: Workspace, output: Path) -> int:
     """Measures steps one after the other, each into its table's file, and returns how many failed.
 
     Raises:
-      UserError: The files are those of the pages, and the code was changed since the last step.
+      UserError: The workspace needs code that is committed, and it was changed since the last command.
     """
     journal, num_failed, planned = Journal(workspace), 0, plan(steps)
     with phase("measuring", round(sum(sum(minutes) for _, minutes in planned)), "minute", keep=True) as bar:
         for step, minutes in planned:
-            if output == records.TABLES:
-                records.check_committed()
             meters = [Meter(bar.update, each) for each in minutes]
             bar.set_description_str(str(step))
             try:
@@ -183,7 +181,12 @@ def measure(step: Step, journal: Journal, workspace: Workspace, meters: Sequence
         name: [workspace.fill(key, step.seed) if isinstance(key, str) else key for key in path]
         for name, path in step.figures.items()
     }
-    figures = {name: find(outputs, path) for name, path in paths.items()}
+    try:
+        figures = {name: find(outputs, path) for name, path in paths.items()}
+    except LookupError:
+        if journal.forget(step.commands, step.seed):
+            return measure(step, journal, workspace, meters)
+        raise
     return {"seed": step.seed, "commands": commands, **machines[0], "figures": figures}
 
 

@@ -88,7 +88,7 @@ def make_environment(figures: Figures) -> jinja2.Environment:
         "value": lambda path: mean_of(figures, path),
         "minutes": lambda path: require(figures.minutes(path), path),
         "processor": lambda path: describe_instructions(figures.records(*path.split("/"))),
-        "cores": lambda path: " with ".join(["2 CPU cores", *instructions(figures.records(*path.split("/")))]),
+        "cores": lambda path: describe_cores(figures.records(*path.split("/"))),
         "commit": lambda path: ", ".join(commits(figures.records(*path.split("/")))),
         "table": lambda name: render_table(figures, TABLES[name]),
         "conditions": lambda name: describe_conditions(figures, TABLES[name]),
@@ -160,6 +160,16 @@ def instructions(found: list[records.Record]) -> list[str]:
     return [*dict.fromkeys(filter(None, (processor.partition(" with ")[2] for processor in processors)))]
 
 
+def describe_cores(found: list[records.Record]) -> str:
+    """Returns the number of cores that measurements were made on, and their vector instructions."""
+    return " with ".join([f"{number_of_cores(found)} CPU cores", *instructions(found)])
+
+
+def number_of_cores(found: list[records.Record]) -> str:
+    """Returns the number of cores that measurements were made on, such as "2", or "2 or 4"."""
+    return " or ".join(sorted({str(record["cores"]) for record in found if record["cores"]}))
+
+
 def describe_instructions(found: list[records.Record]) -> str:
     """Returns the vector instructions that measurements were made with, and remarks on their commands."""
     remarks = dict.fromkeys(command.get("remark") for record in found for command in record["commands"])
@@ -167,13 +177,14 @@ def describe_instructions(found: list[records.Record]) -> str:
 
 
 def describe_conditions(figures: Figures, table: Table) -> str:
-    """Returns a line with the commits and seeds of a table's rows, the cores, and remarks."""
-    found = {row.name: figures.records(table.file, row.name) for row in table.rows}
+    """Returns a line with the commits and seeds of the rows that a table shows, the cores, and remarks."""
+    paths = itertools.product((line.path for line in table.shown_lines()), table.columns)
+    shown = {path.replace("{column}", column).partition("/")[0] for path, column in paths}
+    found = {row.name: figures.records(table.file, row.name) for row in table.rows if row.name in shown}
     found = {name: each for name, each in found.items() if each}
     by_commits = group_rows({name: " and ".join(commits(each)) for name, each in found.items()})
     by_seeds = group_rows({name: ", ".join(str(record["seed"]) for record in each) for name, each in found.items()})
     all_records = [record for each in found.values() for record in each]
-    cores = sorted({str(record["cores"]) for record in all_records if record["cores"]})
     by_processors = group_rows(
         {
             name: ", ".join(sorted({record["processor"] or NOT_RECORDED for record in each}))
@@ -184,7 +195,7 @@ def describe_conditions(figures: Figures, table: Table) -> str:
     words = [
         f"Measured at commit{'s' * bool(re.search('[; ]', by_commits))} {by_commits}",
         f"seed{'s' * (',' in by_seeds)} {by_seeds}",
-        f"{' or '.join(cores)} CPU cores{processors * (by_processors != NOT_RECORDED)}.",
+        f"{number_of_cores(all_records)} CPU cores{processors * (by_processors != NOT_RECORDED)}.",
     ]
     remarks = dict.fromkeys(record["remark"] for record in all_records if record.get("remark"))
     return f"*{' '.join([', '.join(words), *remarks])}*"

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,15 @@ def lock(path: Path = LOCK) -> Iterator[None]:
     Raises:
       UserError: Another one does.
     """
+    file_lock = filelock.FileLock(path, timeout=0)
     try:
-        with filelock.FileLock(path, timeout=0):
-            yield
+        file_lock.acquire()
     except filelock.Timeout as error:
         raise UserError(f"another process is measuring, and holds {path}; wait until it has ended") from error
     except PermissionError as error:
         raise UserError(f"{path} belongs to another user; remove it if nobody is measuring") from error
+    with file_lock:
+        yield
 
 
 @contextlib.contextmanager
@@ -68,6 +71,7 @@ class Workspace:
       folders: Folders by the names of `definition.FOLDERS` that commands have in braces.
       data_dir: The value of --data_dir; None for the default.
       any_commit: Whether what was done at another commit counts as done.
+      needs_commit: Whether code that differs from its commit is refused, since pages show the figures.
       python: The first words of each command.
     """
 
@@ -75,6 +79,7 @@ class Workspace:
     folders: Mapping[str, str]
     data_dir: str | None = None
     any_commit: bool = False
+    needs_commit: bool = False
     python: Sequence[str] = (sys.executable,)
 
     def is_done(self, commit: str | None, command: str) -> bool:
@@ -83,8 +88,12 @@ class Workspace:
 
     def display(self, command: Command, seed: int) -> str:
         """Returns a command as a table's file has it: without folders of this machine."""
+        return "python " + self.display_path(command.words, seed)
+
+    def display_path(self, text: str, seed: int) -> str:
+        """Returns a text in which placeholders are replaced, but not by folders of this machine."""
         folders = {name: f"path/to/{name}" for name in FOLDERS}
-        return "python " + fill(command.words, {"seed": str(seed), "runs": "runs"} | folders)
+        return fill(text, {"seed": str(seed), "runs": "runs"} | folders)
 
     def fill(self, text: str, seed: int) -> str:
         """Returns a text in which placeholders are replaced."""
@@ -117,7 +126,7 @@ class Journal:
     """What was done of each command: a file for each in the folder `done` of the runs, which rows share."""
 
     def __init__(self, workspace: Workspace):
-        self._workspace, self._failed = workspace, {}
+        self._workspace, self._failed, self._run_now = workspace, {}, set()
 
     def run(self, command: Command, seed: int, tick: Callable[[float], None]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Runs a command, unless that was done.
@@ -129,30 +138,54 @@ class Journal:
 
         Returns:
           command, commit, date, minutes and load, as in a table's file, and the machine it ran on; and the content of
-          what it has written by name. Minutes of interrupted attempts count.
+          what it has written by name. Minutes of interrupted attempts count where they are resumed.
 
         Raises:
           CommandError: It failed, now or before.
+          UserError: The code differs from its commit, and the workspace needs one.
         """
         display = self._workspace.display(command, seed)
         if display in self._failed:
             raise CommandError(self._failed[display])
         path = self._path(display)
         entry = json.loads(path.read_text()) if path.exists() else {}
-        if entry and not self._is_usable(entry):
-            entry = {}
-            if command.resumes:
+        if not self._is_usable(entry, command):
+            if entry and command.resumes:
                 shutil.rmtree(self._workspace.fill(command.resumes, seed), ignore_errors=True)
+            self._forget_results(command, seed)
+            entry = {}
         if not entry.get("outputs"):
+            if self._workspace.needs_commit:
+                records.check_committed()
             entry = self._continue(command, seed, entry or self._begin(display), path, tick)
         outputs = entry.pop("outputs")
         return {"machine": dict.fromkeys(records.machine())} | entry, outputs
 
-    def _is_usable(self, entry: Mapping[str, Any]) -> bool:
-        """Returns whether what was done of a command counts; of an unfinished one only on this machine."""
-        is_of_code = self._workspace.is_done(entry["commit"], entry["command"])
+    def forget(self, commands: Iterable[Command], seed: int) -> bool:
+        """Forgets what an earlier process has done, but for trainings, and returns whether there was anything.
+
+        It may have lacked a package or data that is there now.
+        """
+        displays = {self._workspace.display(command, seed) for command in commands if not command.resumes}
+        for display in displays - self._run_now:
+            self._path(display).unlink(missing_ok=True)
+        return bool(displays - self._run_now)
+
+    def _is_usable(self, entry: Mapping[str, Any], command: Command) -> bool:
+        """Returns whether what was done of a command counts; if unfinished, where it is resumed on its machine."""
+        if not entry or not self._workspace.is_done(entry["commit"], entry["command"]):
+            return False
         # Minutes of two machines would add up. Older entries do not name theirs.
-        return is_of_code and bool(entry.get("outputs") or entry.get("machine") in (None, records.machine()))
+        is_resumable = command.resumes and entry.get("machine") in (None, records.machine())
+        return bool(entry.get("outputs") or is_resumable)
+
+    def _forget_results(self, command: Command, seed: int) -> None:
+        """Forgets what commands have made of the folder that this one makes: they evaluate what it makes anew."""
+        if command.resumes:
+            name = re.escape(self._workspace.display_path(command.resumes, seed))
+            for path in (self._workspace.runs / "done").glob("*.json"):
+                if re.search(rf"{name}(?![\w.-])", json.loads(path.read_text())["command"]):
+                    path.unlink()
 
     def _path(self, display: str) -> Path:
         return self._workspace.runs / "done" / f"{hashlib.sha256(display.encode()).hexdigest()[:16]}.json"
@@ -172,6 +205,7 @@ class Journal:
     ) -> dict[str, Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
+        self._run_now.add(entry["command"])
         try:
             argv, log = self._workspace.argv(command, seed), path.with_suffix(".log")
             execute(argv, log, tick, self._workspace.environment)
