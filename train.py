@@ -3,8 +3,9 @@
 from absl import flags
 
 import cae.config
-from cae import cli, models, preemption
+from cae import cli, metrics, models, preemption
 from cae.config import config_from_flags, define_config_flags, explicit_flags
+from cae.data import noise
 from cae.training import profiler, train
 from cae.workdir import workdir_from_flags
 
@@ -13,7 +14,7 @@ signals = preemption.PreemptionHandler()
 
 def define_flags() -> None:
     """Defines the flags, which are the fields of `Config`, --workdir and --profile_steps."""
-    define_config_flags()
+    define_config_flags(names={"model": models.MODELS, "loss": metrics.LOSSES, "noise": noise.NOISES})
     flags.adopt_module_key_flags(cae.config)  # For --help.
     flags.DEFINE_string(
         "profile_steps", None, "The first and the last step to profile for TensorBoard, such as 10,20; counted from 1."

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -66,7 +66,7 @@ class Config:
     remove_duplicates: bool = field(
         False, "Remove training images that validation, calibration or test has too, pixel by pixel."
     )
-    model: str = field("conv", "The model's name.")
+    model: str = field("conv", "The model.")
     latent_dim: int = field(32, "Dimensions of a latent vector.", lower_bound=1)
     base_filters: int = field(32, "Filters of the first layers; deeper ones have multiples of it.", lower_bound=1)
     noise: str | None = field(
@@ -231,13 +231,21 @@ def parse_num_clusters(text: str) -> tuple[int, ...]:
 # --- Flags ------------------------------------------------------------------------------------------------------------
 
 
-def define_config_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines a flag for every field of `Config`, and --workdir."""
+def define_config_flags(
+    values: flags.FlagValues = flags.FLAGS, names: Mapping[str, Iterable[str]] | None = None
+) -> None:
+    """Defines a flag for every field of `Config`, and --workdir.
+
+    Args:
+      values: Where they are defined.
+      names: By field the names of a registry, which its help text lists.
+    """
     flags.DEFINE_string("workdir", "runs/default", "The folder of the run.", flag_values=values)
     for each in dataclasses.fields(Config):
         kind = next(kind for kind in _DEFINE if each.type in (kind, kind | None))
         choices = f" One of: {', '.join(each.metadata['choices'])}." if each.metadata["choices"] else ""
-        _DEFINE[kind](each.name, each.default, each.metadata["help"] + choices, flag_values=values)
+        listed = f" Names: {', '.join(names[each.name])}." if each.name in (names or {}) else ""
+        _DEFINE[kind](each.name, each.default, each.metadata["help"] + choices + listed, flag_values=values)
 
 
 def config_from_flags(values: flags.FlagValues = flags.FLAGS) -> Config:

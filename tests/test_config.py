@@ -2,8 +2,12 @@ import dataclasses
 
 import pytest
 from absl import flags
+from cli import only_flags_of
 
+import train
+from cae import metrics, models
 from cae.config import Config, config_from_flags, define_config_flags, explicit_flags
+from cae.data import noise
 from cae.errors import UserError
 from cae.workdir import workdir_from_flags
 
@@ -38,6 +42,13 @@ def test_documented_defaults(values):
 def test_every_field_has_a_flag_with_a_help_text(values):
     for field in dataclasses.fields(Config):
         assert values[field.name].help and values[field.name].default == field.default
+
+
+def test_help_texts_list_the_names_of_registries():
+    registries = {"model": models.MODELS, "loss": metrics.LOSSES, "noise": noise.NOISES}
+    with only_flags_of(train):
+        for name, registry in registries.items():
+            assert flags.FLAGS[name].help.endswith(f" Names: {', '.join(registry)}.")
 
 
 def test_later_flags_override_a_flagfile(values, tmp_path):

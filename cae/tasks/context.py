@@ -68,7 +68,7 @@ class EvalContext:
       baseline_images: Number of test images that classical baselines are evaluated on.
       baseline_tuning_images: Number of validation images that their parameters are tuned on.
       cache_dir: Folder of the tuned parameters.
-      kmeans_n_init: Number of initializations of k-means; None for as many as a time limit allows.
+      kmeans_n_init: Number of initializations of k-means; None for 100, or fewer for large problems.
       tsne_images: Number of images in maps of latent vectors; 0 for no t-SNE.
       outlier_data: The data of the outlier detection task, where it runs.
       interpolation_weights: Weights of the second image in ascending order, `[n]` in 0..1.

@@ -9,6 +9,7 @@ from absl import flags
 import cae.config
 from cae import models, tasks
 from cae.config import Config, define_config_flags, explicit_flags
+from cae.data import noise
 from cae.errors import UserError
 from cae.latents import interpolation
 from cae.outliers import conformal, scores, thresholds
@@ -21,7 +22,7 @@ def define_common_flags(task_names: Iterable[str]) -> None:
     Args:
       task_names: What `--tasks` can name.
     """
-    define_config_flags()
+    define_config_flags(names={"noise": noise.NOISES})
     flags.adopt_module_key_flags(cae.config)  # So that --help lists them.
     flags.DEFINE_list("tasks", [], f"Any of: {', '.join(task_names)}; default: all that the model allows.")
     flags.DEFINE_integer("num_examples", 10, "Number of images in figures.", lower_bound=1, upper_bound=100)
@@ -52,7 +53,8 @@ def define_eval_flags() -> None:
     flags.DEFINE_integer("interpolation_pairs", 300, "Pairs of test images of each kind to interpolate.", lower_bound=1)
     flags.DEFINE_integer("baseline_images", 1000, "Test images that classical baselines denoise.", lower_bound=1)
     flags.DEFINE_integer("baseline_tuning_images", 64, "Validation images that they are tuned on.", lower_bound=1)
-    flags.DEFINE_integer("kmeans_n_init", None, "Runs of k-means; default: as a time limit allows.", lower_bound=1)
+    kmeans_help = "Initializations of k-means; default: 100, or fewer for large data sets."
+    flags.DEFINE_integer("kmeans_n_init", None, kmeans_help, lower_bound=1)
     flags.DEFINE_integer("tsne_images", tasks.TSNE_IMAGES, "Images in maps of latent vectors; 0: no t-SNE.")
     flags.register_validator(
         "tsne_images",
