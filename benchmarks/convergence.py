@@ -12,8 +12,9 @@ A recipe is a model and how it is trained:
   loss, whatever the flags say. It is published with a validation loss of 0.0837 after 150 epochs, whose time is taken
   from the median of the epochs that are measured here.
 
-With --seconds each is trained for the same time instead, with a cosine schedule over that time. Recipes take turns,
-epoch by epoch. Evaluation does not count as training, nor does tracing, which has a column of its own.
+With --seconds each is trained for the same time instead, with a cosine schedule over that time, which neither
+`baseline` nor `keras_example` has. Recipes take turns, epoch by epoch. Evaluation does not count as training, nor does
+tracing, which has a column of its own.
 """
 
 import dataclasses
@@ -107,6 +108,8 @@ def make_config() -> Config:
     check_names("--recipes", recipes, RECIPES)
     if config.regularizer:
         raise UserError(f"--regularizer={config.regularizer} is not supported: recipes are compared without one")
+    if "baseline" in recipes and seconds:
+        raise UserError("--seconds is not supported by baseline, whose learning rate is constant; use baseline_tuned")
     if "keras_example" in recipes:
         if seconds:
             raise UserError("--seconds is not supported by keras_example, which is trained for epochs")
