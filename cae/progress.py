@@ -114,6 +114,11 @@ class _Printer:
                 print(innermost.describe(), file=self.stream or sys.stderr, flush=True)
             return True
 
+    def stop(self) -> None:
+        with self._lock:
+            self.is_enabled = False
+            self._phases.clear()
+
     def _print(self) -> None:
         while self.print_if_due():
             time.sleep(_POLL_SECONDS)
@@ -136,6 +141,11 @@ def program(name: str) -> Iterator[None]:
 def is_program() -> bool:
     """Returns whether phases print lines where there is no terminal."""
     return _printer.is_enabled
+
+
+def stop_lines() -> None:
+    """Prints no more lines of phases until the program ends: of several workers, one prints."""
+    _printer.stop()
 
 
 @contextlib.contextmanager

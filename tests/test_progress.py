@@ -100,6 +100,14 @@ def test_a_library_is_silent_and_a_program_is_not(clock, capsys):
     assert capsys.readouterr().err == "eval.py: 4 s\nt-SNE: 4 s\n" and not progress.is_program()
 
 
+def test_a_worker_that_leaves_the_lines_to_another_is_silent(clock, capsys):
+    with progress.program("train.py"):
+        progress.stop_lines()
+        with progress.phase("validation"):
+            clock.pass_time(60)
+    assert capsys.readouterr().err == "" and progress.is_program()
+
+
 def test_an_error_ends_a_phase(clock, capsys):
     with pytest.raises(ValueError, match="wrong"), progress.phase("fitting"):
         raise ValueError("wrong")

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from cae.config import Config
-from cae.data import record_cache
+from cae.data import record_cache, tfds
 from cae.data.digits import open_digits
 from cae.data.duplicates import describe_duplicates, remove_duplicates
 from cae.data.full_resolution import FullResolutionSplit
@@ -28,7 +28,9 @@ from cae.errors import UserError, unknown_choice_error
 from cae.io_utils import printable
 from cae.metrics import MIN_IMAGE_SIZE
 
-__all__ = ["DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "get_opener", "open_dataset"]
+__all__ = [
+    "DATASETS", "SPLITS", "ImageDataset", "Split", "check_dataset", "get_opener", "open_dataset", "uses_tensorflow",
+]  # fmt: skip
 
 DATASETS: dict[str, Callable[[Config], ImageDataset]] = {
     "digits": open_digits,
@@ -59,6 +61,17 @@ def open_dataset(config: Config) -> ImageDataset:
         dataset = _open(dataclasses.replace(config, dataset=fallback))
         dataset = dataclasses.replace(dataset, warning=f"{error}; using '{fallback}' instead")
     return dataset if config.normal_classes is None else _filter_classes(dataset, config.normal_classes)
+
+
+def uses_tensorflow(config: Config) -> bool:
+    """Returns whether TensorFlow computes while the data set is opened: its devices have to be set up before.
+
+    Raises:
+      UserError: The data set's name is unknown.
+    """
+    # Classes and duplicates are counted by reading images, and images for crops are read when they are opened.
+    reads = config.normal_classes or config.remove_duplicates or config.crop_size
+    return bool(reads) or (get_opener(config.dataset) is None and tfds.uses_tensorflow(config.dataset, config.data_dir))
 
 
 def check_dataset(dataset: ImageDataset, batch_size: int) -> None:

@@ -5,8 +5,10 @@ import functools
 import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
@@ -20,7 +22,7 @@ from cae.data.image_dataset import ImageDataset
 from cae.data.pixel_range import MAX_INSPECTED_IMAGES, find_pixel_max
 from cae.data.resizing import resize_with_pad
 from cae.data.splits import CHUNK_SIZE, PROPORTIONS, SPLITS, ArraySplit, Images, partition
-from cae.data.tfds_files import read_examples
+from cae.data.tfds_files import RECORD_FORMATS, read_examples
 from cae.errors import UserError, unknown_choice_error
 
 HOST_TIMEOUT_SECONDS = 6.0
@@ -111,17 +113,51 @@ def get_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
       UserError: The name is unknown, or preparation failed.
       DatasetUnavailableError: The data set is not downloaded and cannot be.
     """
+    builder = _find_builder(name, data_dir)
+    if builder.is_prepared():
+        return builder
+    if not _are_reachable(builder.url_infos or ()):
+        raise DatasetUnavailableError(f"--dataset={name} is not downloaded and its host is unreachable")
+    with _lock_preparation(builder):
+        builder = _find_builder(name, data_dir)
+        if not builder.is_prepared():  # Another process may have prepared it.
+            _prepare(builder, name)
+    return builder
+
+
+def uses_tensorflow(name: str, data_dir: str | None) -> bool:
+    """Returns whether TensorFlow computes while a data set is opened: it encodes images that are prepared first.
+
+    Raises:
+      UserError: The name is unknown.
+    """
+    builder = _find_builder(name, data_dir)
+    return not builder.is_prepared() or builder.info.file_format not in RECORD_FORMATS
+
+
+def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
-        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+        return tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         names = tfds.list_builders(with_community_datasets=False)
         raise unknown_choice_error("--dataset", name, [*names, *OTHER_NAMES]) from error
     except (ValueError, AssertionError, RuntimeError, OSError) as error:
         raise UserError(f"--dataset={name}: {error}") from error
-    if builder.is_prepared():
-        return builder
-    if not _are_reachable(builder.url_infos or ()):
-        raise DatasetUnavailableError(f"--dataset={name} is not downloaded and its host is unreachable")
+
+
+@contextlib.contextmanager
+def _lock_preparation(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    """A context in which no other process prepares the data set, of which TFDS would fail at the end."""
+    root = str(builder.data_dir_root)
+    if "://" in root:  # An object store has no locks.
+        yield
+        return
+    Path(root).mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(Path(root) / f".{builder.name}.lock"):
+        yield
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
     print(f"downloading {name} to {builder.data_dir_root}", flush=True)
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
@@ -130,7 +166,6 @@ def get_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise DatasetUnavailableError(f"--dataset={name} is not downloaded: {reason}") from error
     except (AssertionError, ValueError, ImportError) as error:  # Manual downloads, or additional packages.
         raise UserError(f"--dataset={name} cannot be prepared: {error}") from error
-    return builder
 
 
 def _are_reachable(urls: Iterable[str]) -> bool:

@@ -1,7 +1,8 @@
 """TensorBoard's event files: what a resume removes from them, and the table of hyperparameters."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ _FIRST_HPARAMS = ("latent_dim", "learning_rate", "model", "noise", "optimizer")
 """The table has room for five hyperparameters, and shows those first that are said to differ between runs."""
 
 _TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """A context in which TensorFlow's errors of files are raised as `OSError`, as are those of other files."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
 
 
 def purge_events_after(step: int, folder: Path) -> None:

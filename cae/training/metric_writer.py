@@ -18,7 +18,7 @@ from cae.data.pipeline import TrainData
 from cae.io_utils import atomic_write, printable, temporary_path
 from cae.models.base import Autoencoder, GenerativeAutoencoder
 from cae.report import figures
-from cae.training.event_files import purge_events_after, write_hparams
+from cae.training.event_files import os_errors, purge_events_after, write_hparams
 from cae.training.train_state import TrainState, num_train_epochs, num_train_steps
 
 NUM_EXAMPLES, NUM_PRIOR_SAMPLES = 8, 64
@@ -178,8 +178,9 @@ class MetricWriter:
         for run in ("train", "validation"):
             (self._tensorboard / run).mkdir(parents=True, exist_ok=True)
             epoch_end = train_data.num_steps(state.completed_epochs) if state.completed_epochs else -1
-            purge_events_after(epoch_end, self._tensorboard / run)
-            self._writers[run] = tf.summary.create_file_writer(str(self._tensorboard / run))
+            with os_errors():
+                purge_events_after(epoch_end, self._tensorboard / run)
+                self._writers[run] = tf.summary.create_file_writer(str(self._tensorboard / run))
         if state.completed_epochs == 0:
             with self._writers["train"].as_default(0):
                 tf.summary.text("config", config_table(self._config, self._warning))

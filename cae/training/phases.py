@@ -1,7 +1,7 @@
 """The phases of a run: consecutive epochs in which one objective is minimized."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -61,12 +61,16 @@ class Phases:
         phase = self.get(epoch)
         starts = epoch in self._objectives and is_first_step
         if starts or not phase.objective.is_initialized(self._state.model):
-            images = (batch["image"] for batch in self._train_data.sample)
             broadcast = distribution.make_broadcast(self._strategy)
-            phase.objective.initialize(self._state.model, images, broadcast)
+            phase.objective.initialize(self._state.model, self._sample_images(), broadcast)
             # The losses of phases are not comparable.
             self._state.best_loss.assign(float("inf"))
         return phase
+
+    def _sample_images(self) -> Iterator[tf.Tensor]:
+        # A generator expression would make the batches at once, which most objectives do not take.
+        for batch in self._train_data.sample:
+            yield batch["image"]
 
 
 def get_objectives(config: Config) -> dict[int, Objective]:

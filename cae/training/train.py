@@ -1,13 +1,14 @@
 """Training from a configuration: the lock of its folder, its data set, its strategy, and the trainer."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from etils import epy
 
-from cae import cli, runtime
+from cae import cli, progress, runtime
 from cae.config import Config, check_divisible
+from cae.errors import UserError, unwrap_graph_error
 from cae.preemption import PreemptionHandler
 from cae.workdir import lock_workdir, write_run_config
 
@@ -45,11 +46,13 @@ def train(
     noise.parse_noise(config.noise)
     signals = signals or PreemptionHandler()
     is_chief = runtime.is_chief(config.distribution_strategy)
+    if not is_chief:
+        progress.stop_lines()
+    # Workers wait for each other first: one that ended before would be waited for.
+    strategy = _make_strategy(config, signals) if config.distribution_strategy == runtime.MULTI_WORKER else None
     with lock_workdir(workdir) if is_chief else contextlib.nullcontext():
-        # The images of some classes are counted by reading them, for which TensorFlow has to be set up; so are
-        # duplicates, and images are read when they are opened.
-        reads = config.normal_classes or config.remove_duplicates or config.crop_size
-        strategy = _make_strategy(config, signals) if reads else None
+        if datasets.uses_tensorflow(config):
+            strategy = strategy or _make_strategy(config, signals)
         dataset = datasets.open_dataset(config)
         datasets.check_dataset(dataset, config.batch_size)
         strategy = strategy or _make_strategy(config, signals)
@@ -72,8 +75,20 @@ def run_training(
 
     `poll_signal` and `profile_steps` are `Trainer`'s.
 
-    Raises `UserError` where the folder contains another run, and what `Trainer.train` raises.
+    Raises `UserError` where the folder contains another run or another worker is gone, and what `Trainer.train` raises.
     """
+    with _report_lost_workers(strategy):
+        _make_trainer(strategy, config, dataset, workdir, poll_signal, profile_steps).train()
+
+
+def _make_trainer(
+    strategy: "tf.distribute.Strategy",
+    config: Config,
+    dataset: "datasets.ImageDataset",
+    workdir: Path,
+    poll_signal: Callable[[], int],
+    profile_steps: tuple[int, int] | None,
+) -> "trainer.Trainer":
     check_divisible(config.batch_size, strategy.num_replicas_in_sync)
     models.check_cluster_config(config, len(dataset.splits["train"]))
     run_config = write_run_config(workdir, config, dataset.info(), write=distribution.is_chief(strategy))
@@ -86,7 +101,23 @@ def run_training(
         train_state.num_train_steps(config, train_data),
         restart_step=train_data.num_steps(max(objectives) - 1),
     )
-    trainer.Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal, profile_steps).train()
+    return trainer.Trainer(strategy, state, objectives, train_data, workdir, run_config, poll_signal, profile_steps)
+
+
+@contextlib.contextmanager
+def _report_lost_workers(strategy: "tf.distribute.Strategy") -> Iterator[None]:
+    """A context in which errors of collective operations are raised as `UserError`, since another worker is gone."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # Errors of this worker's own are of other classes than those of lost connections.
+        local = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+        if unwrap_graph_error(error) or isinstance(error, local) or not distribution.is_multi_worker(strategy):
+            raise
+        raise UserError(
+            "lost connection to another worker; rerun the same commands on all workers to resume from the last"
+            " checkpoint"
+        ) from error
 
 
 def make_train_data(config: Config, dataset: "datasets.ImageDataset") -> "pipeline.TrainData":

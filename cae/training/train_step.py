@@ -65,27 +65,29 @@ def train_step(
 
     losses, gradients = distribution.accumulate_microbatches(batch, num_microbatches, compute_gradients)
     # Summed over replicas, not averaged: a loss is a microbatch's share of the mean over the global batch.
-    gradients = distribution.all_reduce_sum(gradients)
+    gradients, sums = distribution.all_reduce_sum([gradients, list(losses.values())])
 
-    return losses, apply_gradients([each.optimizer for each in trained], variables, gradients)
+    return losses, apply_gradients([each.optimizer for each in trained], variables, gradients, sums)
 
 
 def apply_gradients(
     optimizers: Sequence[keras.optimizers.Optimizer],
     variables: Sequence[Sequence[keras.Variable]],
     gradients: Sequence[Sequence[tf.Tensor]],
+    losses: Sequence[tf.Tensor],
 ) -> tf.Tensor:
-    """Applies gradients of scaled losses, the same on all replicas, if all are finite; returns whether they are.
+    """Applies gradients of scaled losses if all of them and the losses are finite; returns whether they are.
 
     Args:
       optimizers: One for each network.
       variables: Of each network.
-      gradients: Of each network.
+      gradients: Of each network, the same on all replicas.
+      losses: The losses, the same on all replicas.
     """
     gradients = [
         [tf.cast(gradient, variable.dtype) for gradient, variable in zip(*each)] for each in zip(gradients, variables)
     ]
-    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in tf.nest.flatten(gradients)])
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(each)) for each in tf.nest.flatten([gradients, losses])])
     for optimizer, *each in zip(optimizers, gradients, variables, strict=True):
         distribution.apply_if_finite(finite, optimizer, *each)
     return finite

@@ -16,7 +16,7 @@ import tensorflow as tf
 from cae import progress
 from cae.config import Config
 from cae.data import pipeline
-from cae.errors import UserError, unwrap_graph_error
+from cae.errors import UserError
 from cae.preemption import SIGNALS, Preempted
 from cae.training import distribution
 from cae.training.checkpoints import CheckpointManager
@@ -29,9 +29,6 @@ from cae.training.train_step import MAX_CONSECUTIVE_NONFINITE_STEPS
 
 TARGET_LOOP_SECONDS, MAX_STEPS_PER_LOOP = 0.5, 500
 """Duration of a call of the graph loop: long compared to the return to Python, and short enough to poll for signals."""
-
-LOCAL_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
-"""Errors of this worker's own: those of lost connections to others are of other classes."""
 
 MAX_ROLLBACKS = 3
 """How often a run that diverges is rolled back to a checkpoint before it fails."""
@@ -89,7 +86,7 @@ class Trainer:
 
         Raises:
           Preempted: A signal was received; the state is saved.
-          UserError: The run keeps diverging, its files can't be written or read, or another worker is gone.
+          UserError: The run keeps diverging, or its files can't be written or read.
         """
         try:
             with contextlib.closing(self._profiler):
@@ -97,15 +94,6 @@ class Trainer:
         except OSError as error:
             why = error.strerror or error
             raise UserError(f"{self._workdir} can't be written; earlier checkpoints are intact: {why}") from error
-        except tf.errors.OpError as error:
-            if unwrap_graph_error(error) or isinstance(error, LOCAL_ERRORS):
-                raise
-            if not distribution.is_multi_worker(self._strategy):
-                raise
-            raise UserError(
-                "lost connection to another worker; rerun the same commands on all workers to resume from the last"
-                " checkpoint"
-            ) from error
 
     def _train(self) -> None:
         state = self._state
@@ -124,6 +112,8 @@ class Trainer:
                 self._sync_and_maybe_checkpoint()
         except Preempted:
             self._checkpoints.save()
+            # A launcher may end all workers as soon as one has ended: the chief has written the checkpoint by then.
+            self._cross_worker_sum([0.0])
             raise
 
     def _train_epochs(self) -> None:

@@ -1,3 +1,4 @@
+import concurrent.futures
 import dataclasses
 import io
 import shutil
@@ -16,6 +17,7 @@ from cae.data.outlier_sets import load_outlier_datasets
 from cae.data.pixel_range import find_pixel_max
 from cae.data.tfds import get_builder, read_chunks
 from cae.errors import UserError
+from cae.training import train as training
 
 
 class MadeUpShapes(tfds.core.GeneratorBasedBuilder):
@@ -205,6 +207,29 @@ def test_data_sets_are_read_from_files_of_any_format(data_dir, other_format):
         for one, other in zip(expected.load("train"), found.load("train"), strict=True):
             for a, b in zip(one, other, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def test_devices_are_set_up_before_tensorflow_encodes_or_reads_images(data_dir, other_format, tmp_path, monkeypatch):
+    bits = Config(dataset="made_up_bits/binary", data_dir=data_dir)
+    assert not datasets.uses_tensorflow(bits)
+    assert datasets.uses_tensorflow(dataclasses.replace(bits, remove_duplicates=True))
+    assert datasets.uses_tensorflow(dataclasses.replace(bits, data_dir=other_format)) == ("parquet" in other_format)
+    assert not datasets.uses_tensorflow(Config(dataset="digits"))
+
+    def stop(*_):
+        raise NotImplementedError
+
+    monkeypatch.setattr(training, "_make_strategy", stop)
+    with pytest.raises(NotImplementedError):
+        training.train(dataclasses.replace(bits, data_dir=str(tmp_path / "tfds")), tmp_path / "run")
+    assert not (tmp_path / "tfds").exists(), "it is prepared afterwards"
+
+
+def test_two_processes_that_need_a_data_set_prepare_it_once(tmp_path, capsys):
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        builders = [executor.submit(get_builder, "made_up_bits/dark", str(tmp_path)) for _ in range(2)]
+        assert [each.result().info.splits["train"].num_examples for each in builders] == [28, 28]
+    assert capsys.readouterr().out.count("downloading made_up_bits/dark") == 1
 
 
 def test_damaged_array_records_are_refused_in_one_line(tmp_path):

@@ -6,8 +6,10 @@ import socket
 import time
 
 import pytest
-from cli import call, run, start
+from cli import assert_one_line, call, run, start
 from small_runs import COMMAND, assert_same_run, metrics_of, wait_until
+
+from cae.workdir import lock_workdir
 
 pytestmark = pytest.mark.e2e
 
@@ -80,6 +82,16 @@ def test_two_workers_that_are_preempted_and_killed_end_as_one_process_that_is_no
     assert code == other == 0 and "resuming from epoch" in out and err == "" and silent == ["", ""], err
     assert_same_run(train_alone(tmp_path, epochs), workdir)
     assert [line["epoch"] for line in metrics_of(workdir)] == list(range(1, epochs + 1))
+
+
+@pytest.mark.multiworker
+def test_a_chief_that_cannot_begin_ends_the_other_worker(tmp_path):
+    words = (*COMMAND, "--distribution_strategy=multi_worker_mirrored", "--workdir=run")
+    with lock_workdir(tmp_path / "run"):
+        chief, other = finish(*start_two("train.py", *words, folder=tmp_path), seconds=100)
+    assert_one_line(chief, "is locked by another process")
+    assert_one_line(other, "lost connection to another worker")
+    assert chief[0] == other[0] == 2
 
 
 @pytest.mark.multiworker

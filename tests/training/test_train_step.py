@@ -140,19 +140,20 @@ def strategy(request, mirrored):
     return mirrored if request.param == "two replicas" else tf.distribute.get_strategy()
 
 
-def with_nan(data, batch, image):
-    """The same batches, one image of one of them being NaN."""
+def with_nan(data, batch, image, key="input", value=np.nan):
+    """The same batches, one image of one of them being NaN, or another value."""
     batches = [copy.deepcopy(each) for each in data.as_numpy_iterator()]
-    batches[batch]["input"][image] = np.nan
+    batches[batch][key][image] = value
     return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda *values: np.stack(values), *batches))
 
 
-@pytest.mark.parametrize("image", [0, 7])
-def test_nonfinite_step_changes_nothing(run_steps, tiny, strategy, random, image):
+# The square of an error of 1e25 is larger than any float32, its gradient is not.
+@pytest.mark.parametrize(("image", "key", "value"), [(0, "input", np.nan), (7, "input", np.nan), (7, "image", 1e25)])
+def test_nonfinite_step_changes_nothing(run_steps, tiny, strategy, random, image, key, value):
     """On two replicas the first image is on the first one, and the last image on the second one."""
     data = make_batches(3, random)
     two, loss, _ = run_steps(strategy, tiny, data.take(2), 2)
-    three, same_loss, applied = run_steps(strategy, tiny, with_nan(data, 2, image), 3)
+    three, same_loss, applied = run_steps(strategy, tiny, with_nan(data, 2, image, key, value), 3)
     assert applied == 2 and same_loss == pytest.approx(loss)
     assert (three.nonfinite_steps, three.consecutive_skipped) == (1, 1)
     for one, other in zip([*two.weights, *two.optimizer], [*three.weights, *three.optimizer], strict=True):

@@ -14,7 +14,8 @@ from cae.config import Config
 from cae.data import datasets, noise, pipeline
 from cae.errors import UserError
 from cae.preemption import Preempted
-from cae.training import train_step, trainer
+from cae.training import distribution, train_step, trainer
+from cae.training import train as training
 from cae.training.checkpoints import CheckpointManager
 from cae.training.train import run_training
 
@@ -85,16 +86,14 @@ def test_run_training_trains_a_configured_model(tmp_path):
         (tf.errors.InvalidArgumentError, tf.errors.InvalidArgumentError, "the reason"),
     ],
 )
-def test_only_errors_of_connections_are_ascribed_to_other_workers(
-    tmp_path, train, tiny, monkeypatch, error, raised, message
-):
-    def fail(self):
-        monkeypatch.setattr(trainer.distribution, "is_multi_worker", lambda strategy: True)
+def test_only_errors_of_connections_are_ascribed_to_other_workers(tmp_path, tiny, monkeypatch, error, raised, message):
+    def fail(*_):
         raise error(None, None, "the reason")
 
-    monkeypatch.setattr(trainer.Trainer, "_train", fail)
+    monkeypatch.setattr(distribution, "is_multi_worker", lambda strategy: True)
+    monkeypatch.setattr(training, "_make_trainer", fail)  # The first variables are those of the chief.
     with pytest.raises(raised, match=message):
-        train(tiny, tmp_path)
+        run_training(tf.distribute.get_strategy(), tiny, None, tmp_path)
 
 
 # --- A maximum number of steps ----------------------------------------------------------------------------------------
@@ -211,6 +210,31 @@ def test_run_that_keeps_diverging_fails_with_intact_checkpoints(tmp_path, train,
 def preempt_at(step):
     """Returns a signal that arrives when the run polls at a step."""
     return lambda state: signal.SIGTERM * (state.global_step == step)
+
+
+def test_no_worker_ends_before_the_chief_has_saved_the_checkpoint(tmp_path, train, four_epochs, monkeypatch):
+    calls = []
+
+    def record(name, function):
+        return lambda *arguments: (calls.append(name), function(*arguments))[1]
+
+    make_sum, save = distribution.make_cross_worker_sum, CheckpointManager.save
+    monkeypatch.setattr(distribution, "make_cross_worker_sum", lambda strategy: record("sum", make_sum(strategy)))
+    monkeypatch.setattr(CheckpointManager, "save", record("save", save))
+    with pytest.raises(Preempted):
+        train(four_epochs, tmp_path, poll_signal=preempt_at(5))
+    assert calls[-3:] == ["sum", "save", "sum"]
+
+
+def test_event_files_that_cannot_be_written_are_named_as_other_files_are(tmp_path, train, four_epochs, monkeypatch):
+    def fail(path):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{path}; No space left on device")
+
+    monkeypatch.setattr(tf.io, "TFRecordWriter", fail)
+    with pytest.raises(Preempted):
+        train(four_epochs, tmp_path, poll_signal=preempt_at(5))
+    with pytest.raises(UserError, match="can't be written; earlier checkpoints are intact"):
+        train(four_epochs, tmp_path)
 
 
 def test_rolled_back_run_that_is_preempted_equals_the_unbroken_run(tmp_path, train, nan_between, six_epochs):
