@@ -39,9 +39,10 @@ def parse_weights(text: str) -> np.ndarray:
         weights += (
             _expand_ellipsis(text, weights, tokens[index + 1 :]) if token == "..." else [_parse_weight(text, token)]
         )
-    if len(set(weights)) < 2:
+    unique = np.unique(np.round(weights, 9))
+    if len(unique) < 2:
         raise UserError(f"--interpolation_weights={text} needs at least two weights, such as {DEFAULT_WEIGHTS}")
-    return np.unique(np.round(weights, 9))
+    return unique
 
 
 def check_weights(weights: Any) -> np.ndarray:

@@ -87,8 +87,8 @@ class Detector:
           step: The step of the model's checkpoint.
 
         Raises:
-          UserError: A name is unknown, the score needs latent vectors that the model does not have, or as
-            `thresholds.check_threshold_method`.
+          UserError: A name is unknown, the score needs latent vectors that the model does not have, or more training
+            images, or as `thresholds.check_threshold_method`.
         """
         capabilities = model_capabilities(model)
         score = score or default_score(capabilities)
@@ -96,6 +96,10 @@ class Detector:
         two_sided, outliers = fitted.two_sided, calibration[:0] if outliers is None else outliers
         alpha = thresholds.choose_alpha(alpha, method, len(calibration), two_sided, classes)
         # Before fitting, which takes a while.
+        if len(train) < fitted.min_images:
+            raise UserError(
+                f"--score={score} needs at least {fitted.min_images} training images, and there are {len(train)}"
+            )
         thresholds.check_threshold_method(method, len(calibration), len(outliers), alpha, two_sided, classes)
         with phase("fitting the outlier detector"):
             fitted.fit(train, forward_batches)
@@ -199,7 +203,7 @@ class Detector:
 
     def with_alpha(self, alpha: float | None) -> Detector:
         """Returns the detector with another target false positive rate, without fitting a score again."""
-        if alpha is None or alpha == self.alpha:
+        if alpha is None:
             return self
         no_outliers, two_sided = np.zeros(0), self.score.two_sided
         alpha = thresholds.choose_alpha(alpha, self.method, len(self.calibration_scores), two_sided, self.classes)

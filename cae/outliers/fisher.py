@@ -72,6 +72,7 @@ class HOGCombination(FisherCombination):
     """
 
     version = 2
+    min_images = 6  # Two neighbors, two for what is usual, and two for the scale of the terms.
     weights = (1.0, 1.0, 0.5, 0.5)
     n_neighbors = 30
     locality = 0.75

@@ -21,12 +21,14 @@ class Score:
     Attributes:
       two_sided: Whether small values are anomalous as well: blank images are reconstructed better than any other.
       needs: What the model must have, of `scores.ALL_CAPABILITIES`; None if any model will do.
+      min_images: Number of training images that it needs.
       version: Is increased where `state` or what it means changes, so that detectors of earlier versions are refused.
       state: All that `fit` learned, arrays by name, so that a detector is saved without a pickle.
     """
 
     two_sided = False
     needs: str | None = None
+    min_images = 1
     version = 1
 
     def __init__(self, **state: np.ndarray):

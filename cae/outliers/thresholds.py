@@ -71,8 +71,17 @@ def sigma(inlier_scores: np.ndarray, outlier_scores: np.ndarray, alpha: float) -
 
 
 def youden(inlier_scores: np.ndarray, outlier_scores: np.ndarray, alpha: float) -> float:
-    """Returns the threshold that maximizes true minus false positive rate (Youden 1950)."""
+    """Returns the threshold that maximizes true minus false positive rate (Youden 1950).
+
+    Raises:
+      UserError: No threshold is better than calling all images inliers.
+    """
     fpr, tpr, thresholds = metrics.roc_curve(*binary_labels_and_scores(inlier_scores, outlier_scores))
+    if np.all(tpr <= fpr):  # Scikit-learn's first threshold is infinite.
+        raise UserError(
+            "--threshold_method=youden finds no threshold: the outliers have no larger scores than the calibration"
+            " images; use --threshold_method=conformal, or another --score"
+        )
     # Scores are positive from scikit-learn's threshold on; the largest one of an inlier is just below.
     return float(np.nextafter(thresholds[np.argmax(tpr - fpr)], -math.inf))
 

@@ -158,6 +158,8 @@ def build_outlier_data(
         outliers=np.concatenate([images[::2] for images in ood_datasets.values()]) if ood_datasets else None,
     )
     excluded = dataset.excluded_classes("test")[0] if dataset.excluded_classes else None
+    if excluded is not None:
+        excluded = excluded[evenly_spaced(len(excluded), max_images)]
     class_outliers, unreadable = outlier_sets.load_class_outliers(dataset, max_images)
     return OutlierEvalData(detector, ood_datasets, excluded, unreadable | skipped, max_images, class_outliers)
 
@@ -180,18 +182,18 @@ def measure(context: EvalContext, corruption: OneOf | None) -> dict[str, np.ndar
 
 
 def example_indices(context: EvalContext, num_examples: int | None = None) -> np.ndarray:
-    """Returns indices of the test images in figures: the first of each class, as many of each, ordered by class.
+    """Returns indices of the test images in figures: the first of each class, about as many of each, by class.
 
     Args:
       context: The flags of the tasks.
       num_examples: Number of images; None for `context.num_examples`.
     """
     _, labels = context.load("test")
-    num_examples = num_examples or context.num_examples
-    present = np.unique(labels)  # Not all classes are, with --normal_classes.
-    num_per_class = -(-num_examples // len(present))
-    indices = [np.flatnonzero(labels == label)[:num_per_class] for label in present]
-    return np.concatenate(indices)[:num_examples]
+    ranks = np.zeros(len(labels), int)  # Of each image in its class.
+    for label in np.unique(labels):
+        ranks[labels == label] = np.arange(np.count_nonzero(labels == label))
+    indices = np.argsort(ranks, kind="stable")[: num_examples or context.num_examples]
+    return indices[np.lexsort([indices, labels[indices]])]
 
 
 def get_examples(context: EvalContext, corruption: OneOf | None, indices: Sequence[int]) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
 """Denoising: the model, other models and classical baselines on the same noisy test images."""
 
 import collections
+import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from cae.report.cells import FORMATS
 from cae.report.charts import line_chart
 from cae.report.figures import example_rows, image_table
 from cae.report.report import KeyFigure, Row, Section
+from cae.run import Run
 from cae.tasks import get_corruption
 from cae.tasks.baselines import BASELINES
 from cae.tasks.context import EvalContext, class_labels, evenly_spaced, example_indices, rows_by_class
@@ -27,12 +29,19 @@ MAX_LEAD_EXAMPLES = 10
 """Images in the figure on top of the page."""
 
 
+def rename_runs(runs: Mapping[str, Run]) -> dict[str, Run]:
+    """Returns runs to compare with by names that no other method has."""
+    others = {NOISY_INPUT, THIS_MODEL, *BASELINES}
+    return {f"run {name}" if name in others else name: each for name, each in runs.items()}
+
+
 def run(context: EvalContext) -> Section:
     """Evaluates every method on each noise against the clean images, and shows the first, primary noise in detail.
 
     Rows have MSE over all pixels, mean PSNR in dB, mean SSIM, the model's gain over the method in PSNR on the images
     that both denoised, the share of denoised images that a classifier classifies correctly, and the time.
     """
+    context = dataclasses.replace(context, comparison_runs=rename_runs(context.comparison_runs))
     primary_noise, indices = context.noises[0], example_indices(context)
     results = run_benchmark(context, context.noises, min(int(indices[-1]), context.baseline_images - 1))
     primary = {result.method: result for result in results if result.noise == primary_noise}

@@ -51,8 +51,9 @@ def run(context: EvalContext) -> Section:
     fractions = compare_with_pixel_blend(weights, *ratios)
     rows = [{"pair_type": pair_type, "method": method} | values for (pair_type, method), values in means.items()]
     # The first image of each class, or the first few.
-    anchors = example_indices(context, max(len(context.class_names), 4))[:MAX_ANCHORS]
-    images = to_float(context.load("test")[0][anchors])
+    test_images, labels = context.load("test")
+    anchors = example_indices(context, max(len(np.unique(labels)), 4))[:MAX_ANCHORS]
+    images = to_float(test_images[anchors])
     figures, closed_path = draw_paths(context.run, images)
     strip_figure = image_table(strips, ["start", *(f"{weight:.4g}" for weight in weights), "end"])
     return Section(

@@ -1,6 +1,7 @@
 """Figures of outlier detection: extreme images of each set, anomaly maps, distributions of scores, ROC curves."""
 
-from collections.abc import Mapping, Sequence
+import collections
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -48,7 +49,9 @@ def make_figures(
       inliers: The scores of the test images, `[n]`.
       outliers: Those of each set.
     """
-    several = {_short_name(name): values for name, values in outliers.items() if len(values) > 1}
+    names = shorten_names(outliers)
+    sets, outliers = ({names[name]: values for name, values in each.items()} for each in (sets, outliers))
+    several = {name: values for name, values in outliers.items() if len(values) > 1}
     limits = [detector.threshold.low, detector.threshold.high]
     return {
         "outliers": ("The hardest and the easiest outliers of each set, by the score", _draw_extremes(sets, outliers)),
@@ -69,7 +72,7 @@ def _draw_extremes(sets: Mapping[str, np.ndarray], outliers: SetScores) -> Figur
         count = min(NUM_EXTREMES, len(order) // 2) if len(order) > 1 else 1
         missing = [None] * (NUM_EXTREMES - count)
         hardest, easiest = ([images[index] / 255 for index in indices[:count]] for indices in (order, order[::-1]))
-        rows[_short_name(name)] = [*hardest, *missing, *(easiest if len(order) > 1 else [None]), *missing]
+        rows[name] = [*hardest, *missing, *(easiest if len(order) > 1 else [None]), *missing]
     columns = [f"{kind}\n{number + 1}" for kind in ("hard", "easy") for number in range(NUM_EXTREMES)]
     return image_table(rows, columns, cell_inches=0.95)
 
@@ -96,7 +99,7 @@ def _draw_maps(
     rows = {TEST_IMAGES: _make_cells(detector, test_images[select_examples(-inliers)])}
     for name, images in sets.items():
         if len(images) > 1:
-            rows[_short_name(name)] = _make_cells(detector, images[select_examples(outliers[name])])
+            rows[name] = _make_cells(detector, images[select_examples(outliers[name])])
     figure = image_table(rows, MAP_COLUMNS, cell_inches=0.75)
     add_legend(figure)
     return figure
@@ -120,6 +123,8 @@ def _make_cells(detector: Detector, images: np.ndarray) -> Sequence[np.ndarray]:
     return cells
 
 
-def _short_name(name: str) -> str:
-    """Returns the last folder of a 'folder:PATH', any other name as it is."""
-    return name.rstrip("/").rsplit("/", 1)[-1] if name.startswith("folder:") else name
+def shorten_names(names: Iterable[str]) -> dict[str, str]:
+    """Returns, by each 'folder:PATH', the last folder where no other set is called that; other names as they are."""
+    short = {name: name.rstrip("/").rsplit("/", 1)[-1] if name.startswith("folder:") else name for name in names}
+    counts = collections.Counter(short.values())
+    return {name: each if counts[each] == 1 else name for name, each in short.items()}

@@ -107,8 +107,9 @@ def collect_outlier_sets(context: EvalContext) -> dict[str, np.ndarray]:
 
 
 def fit_all_scores(detector: Detector, train_images: np.ndarray) -> dict[str, Score]:
-    """Returns the detector's score and all others that the model allows, fitted to training images, by name."""
-    fitted = {name: score() for name, score in available_scores(model_capabilities(detector.model)).items()}
+    """Returns the detector's score and all others that the model and the images allow, fitted to these, by name."""
+    available = available_scores(model_capabilities(detector.model))
+    fitted = {name: score() for name, score in available.items() if len(train_images) >= score.min_images}
     fitted[detector.score_name] = detector.score
     with phase("fitting anomaly scores", len(fitted), "score") as bar:
         for score in fitted.values():

@@ -34,6 +34,7 @@ def test_weights_are_parsed_in_increasing_order(text, expected):
         ("", "'' is not a number"),
         ("0.5", "needs at least two weights"),
         ("0.5,0.5", "needs at least two weights"),
+        ("0.5,0.5000000001", "needs at least two weights"),
         ("0,...,1", "'...' needs two increasing weights before"),
         ("0,0.1,...", "and a larger one after"),
         ("0.2,0.1,...,1", "increasing"),

@@ -133,11 +133,18 @@ def test_method_that_needs_outliers_has_no_target_rate(method):
     # The scores of these are separable from those of calibration images; most others of their kind are fitted as well.
     assert fitted.is_inlier(CALIBRATION).all() and not fitted.is_inlier(NOISE[:10]).any()
     assert fitted.is_inlier(NOISE[10:]).mean() < 0.3
-    with pytest.raises(UserError, match=rf"--alpha=0.3 does not apply to --threshold_method={method}"):
-        fitted.is_inlier(TEST, 0.3)
+    for alpha in (0.3, fitted.alpha):
+        with pytest.raises(UserError, match=rf"--alpha={alpha} does not apply to --threshold_method={method}"):
+            fitted.is_inlier(TEST, alpha)
     with pytest.raises(UserError, match="does not apply to"):
         fit("hog", method, alpha=0.3, num_outliers=10)
     assert "rate" not in str(fitted) and method in str(fitted)
+
+
+def test_too_few_training_images_are_refused():
+    with pytest.raises(UserError, match="--score=fisher needs at least 6 training images, and there are 5"):
+        Detector.fit(MODEL, TRAIN[:5], CALIBRATION, score="fisher")
+    assert Detector.fit(MODEL, TRAIN[:6], CALIBRATION, score="fisher").is_inlier(CALIBRATION).any()
 
 
 def test_missing_outliers_are_refused():

@@ -117,6 +117,12 @@ def test_separable_scores_are_separated(name):
     assert threshold.is_inlier(np.array([1, 2, 3, 4, 5])).tolist() == [True] * 3 + [False] * 2
 
 
+def test_outliers_that_score_below_all_inliers_have_no_threshold():
+    with pytest.raises(UserError, match="--threshold_method=youden finds no threshold: the outliers have no larger"):
+        fit("youden", [4, 5, 6], [1, 2, 3])
+    assert fit("youden", [4, 5, 6], [1, 2, 7]).is_inlier(np.array([6, 7])).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("name", ["youden", "f1"])
 def test_missing_outliers_are_refused(name):
     with pytest.raises(UserError, match=rf"--threshold_method={name} needs labeled outliers.*--outlier_datasets"):

@@ -125,6 +125,11 @@ def test_figures_and_tables_show_every_method(section):
     assert {row["method"] for row in section.tables["denoise_params"]} == BASELINES.keys()
 
 
+def test_runs_that_have_the_name_of_another_method_are_called_runs():
+    runs = dict.fromkeys(["gaussian", "this model", "unet"])
+    assert [*denoise.rename_runs(runs)] == ["run gaussian", "run this model", "unet"]
+
+
 def test_unlabeled_images_have_no_accuracy(context):
     section = denoise.run(dataclasses.replace(context, class_names=[], noises=["gaussian:0.1"]))
     assert section.tables["denoise_accuracy"] == []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cae.config import Config
 from cae.data import outlier_sets
 from cae.errors import UserError
 from cae.outliers import scores
@@ -14,7 +15,7 @@ from cae.outliers.calibration_classes import CalibrationClasses
 from cae.outliers.detector import Detector
 from cae.outliers.thresholds import Threshold
 from cae.tasks import outlier_figures, outliers, threshold_evaluation
-from cae.tasks.context import OutlierEvalData
+from cae.tasks.context import OutlierEvalData, build_outlier_data
 
 OOD_DATASET = "folder:some/squares"
 
@@ -91,6 +92,21 @@ def test_classes_that_train_lacks_are_sets_of_their_own(context, images):
     assert {"hole", "class black"} <= {row["set"] for row in section.tables["outliers_scores"]}
     # They do not fit thresholds.
     assert section.tables["outliers_thresholds"] == outliers.run(context).tables["outliers_thresholds"]
+
+
+def test_of_held_out_classes_as_many_images_are_used_as_of_another_set():
+    images = np.arange(100, dtype=np.uint8)[:, None, None, None]
+    dataset = SimpleNamespace(excluded_classes=lambda split: (images, None), outliers={})
+    run = SimpleNamespace(
+        run_config={"dataset": {"name": "x"}},
+        config=Config(),
+        image_shape=(1, 1, 1),
+        fit_detector=lambda *_, **__: None,
+    )
+    names = ("data_dir", "score", "threshold_method", "alpha")
+    values = SimpleNamespace(**dict.fromkeys(names), max_outliers_per_set=4)
+    excluded = build_outlier_data(run, dataset, values, []).excluded
+    assert excluded.ravel().tolist() == [0, 33, 66, 99]
 
 
 def test_the_headline_names_the_worst_set_and_skipped_sets(section):
@@ -241,6 +257,12 @@ def test_all_figures_and_tables_exist(section):
 )
 def test_typical_and_hard_examples_are_found_in_the_order_of_the_scores(values, expected):
     assert outlier_figures.select_examples(np.array(values, float)).tolist() == expected
+
+
+def test_sets_are_called_by_their_folder_where_that_is_the_name_of_one_set():
+    names = ["folder:a/letters/", "folder:a/test", "folder:b/test", "folder:x/black", "black", "mnist"]
+    expected = ["letters", "folder:a/test", "folder:b/test", "folder:x/black", "black", "mnist"]
+    assert outlier_figures.shorten_names(names) == dict(zip(names, expected))
 
 
 def test_maps_of_the_test_images_and_of_every_set_with_several_images_are_drawn(section):

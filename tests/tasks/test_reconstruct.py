@@ -39,6 +39,15 @@ def test_examples_of_some_classes_are_as_many_as_of_all(context, labels):
     assert example_indices(one_class).tolist() == [1, 2, 5, 0, 3, 4]
 
 
+def test_examples_show_every_class_where_there_are_not_as_many_of_each(context):
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    images = np.zeros([6, 12, 12, 1], np.uint8)
+    few = dataclasses.replace(context, load=lambda split: (images, labels), num_examples=4)
+    assert example_indices(few).tolist() == [0, 1, 3, 5]
+    assert example_indices(few, 2).tolist() == [0, 3]
+    assert example_indices(few, 9).tolist() == [*range(6)]
+
+
 def test_unlabeled_images_have_no_classes(context, labels):
     images, _ = context.load("test")
     unlabeled = dataclasses.replace(context, class_names=[], load=lambda split: (images, 0 * labels), num_examples=4)
