@@ -16,7 +16,7 @@ from cae.data import record_cache, tfds
 from cae.data.digits import open_digits
 from cae.data.duplicates import describe_duplicates, remove_duplicates
 from cae.data.full_resolution import FullResolutionSplit
-from cae.data.full_resolution_folder import open_full_resolution_folder
+from cae.data.full_resolution_folder import PAIRED, open_full_resolution_folder
 from cae.data.full_resolution_tfds import open_full_resolution_tfds
 from cae.data.image_dataset import ImageDataset
 from cae.data.image_folder import open_image_folder
@@ -116,7 +116,12 @@ def _open_images(config: Config) -> ImageDataset:
             f"--crop_size={config.crop_size} does not apply to --dataset={config.dataset}; it applies to folder:PATH,"
             " pairs:NOISY,CLEAN, takes:FIRST,SECOND and the data sets of TFDS"
         )
-    return open_full_resolution_folder(config) if ":" in config.dataset else open_full_resolution_tfds(config)
+    return open_full_resolution_folder(config) if is_folder(config.dataset) else open_full_resolution_tfds(config)
+
+
+def is_folder(dataset: str) -> bool:
+    """Returns whether the name of a data set is that of one folder or of two; 'mnist:3.0.1' is one of TFDS."""
+    return dataset.partition(":")[0] in ("folder", *PAIRED)
 
 
 def open_test_images(config: Config, train: FullResolutionSplit) -> Split:
@@ -130,9 +135,14 @@ def open_test_images(config: Config, train: FullResolutionSplit) -> Split:
       UserError: As `open_dataset`, which divides a folder among the splits instead.
     """
     config = dataclasses.replace(config, crop_size=MIN_IMAGE_SIZE, remove_duplicates=False)
-    get_opener(config.dataset)
-    is_folder = ":" in config.dataset and not config.dataset.startswith("records:")
-    dataset = open_full_resolution_folder(config, divided=False) if is_folder else _open_images(config)
+    try:
+        opener = get_opener(config.dataset)
+        if opener and not is_folder(config.dataset):
+            raise UserError(f"--dataset={config.dataset} is not supported; use folder:PATH or a data set of TFDS")
+        open_images = functools.partial(open_full_resolution_folder, divided=False) if opener else _open_images
+        dataset = open_images(config)
+    except UserError as error:
+        raise UserError(str(error).replace("--dataset", "--test_dataset", 1)) from error
     test = dataset.splits["test"]
     bounds = consecutive_bounds({"train": len(train), "test": len(test)})
     advice = f"--test_dataset={config.dataset} should have new images only"

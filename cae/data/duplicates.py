@@ -10,6 +10,9 @@ from cae.data.image_dataset import ImageDataset
 from cae.data.splits import ArraySplit, Split, consecutive_bounds
 from cae.errors import UserError
 
+ADVICE = "--remove_duplicates removes such images from training"
+"""The end of the line that counts duplicates."""
+
 _MAX_EXAMPLES = 3
 
 Bounds = Mapping[str, tuple[int, int]]
@@ -38,7 +41,7 @@ def describe_duplicates(
     image_hashes: Sequence[np.ndarray],
     bounds: Bounds,
     names: Sequence[str],
-    advice: str = "--remove_duplicates removes such images from training",
+    advice: str = ADVICE,
 ) -> list[str]:
     """Returns a line that counts the images of other splits that are training images too; no line if there are none.
 
@@ -87,7 +90,8 @@ def remove_duplicates(dataset: ImageDataset) -> ImageDataset:
     if len(indices):
         splits["train"] = train.without(indices, f"{train.origin} without {len(indices)} duplicates")
     note = f"--remove_duplicates: removed {len(indices)} of {len(train)} training images, which other splits have too"
-    return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
+    notes = [each for each in dataset.notes if not each.endswith(ADVICE)]
+    return dataclasses.replace(dataset, splits=splits, notes=(*notes, note))
 
 
 def _load_once(split: Split) -> ArraySplit:

@@ -44,11 +44,12 @@ class FolderLayout:
 
     Attributes:
       folders: The folders of its own splits, by the split's name; empty if it has none.
-      train_classes: The folders within that of train; "" stands for images outside of them.
+      train_classes: The folders within that of train; "" stands for images outside of them. None where folders within
+        splits are no classes.
     """
 
     folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    train_classes: frozenset[str] = frozenset()
+    train_classes: frozenset[str] | None = frozenset()
 
     def locate(self, group: Group) -> tuple[str, str]:
         """Returns where the images of a group belong, and the folder that is their class, "" if there is none.
@@ -63,12 +64,19 @@ class FolderLayout:
         if not self.folders:
             return "train", first
         split = next((split for split, folder in self.folders.items() if folder == first), "")
-        known = not second or second in self.train_classes or (self.train_classes == {""} and second == NORMAL)
-        return (split if known or not split else OUTLIERS), second
+        if not split or not second or self.train_classes is None:
+            return split, second
+        known = second in self.train_classes or (self.train_classes == {""} and second == NORMAL)
+        return (split if known else OUTLIERS), second
 
 
-def find_layout(path: Path, groups: Iterable[Group]) -> FolderLayout:
+def find_layout(path: Path, groups: Iterable[Group], with_classes: bool = True) -> FolderLayout:
     """Returns how the images of a folder are divided, by the groups that contain images.
+
+    Args:
+      path: The folder.
+      groups: The groups.
+      with_classes: Whether folders within splits are classes, and those that train lacks are outliers.
 
     Raises:
       UserError: Several folders may be the same split, or the splits are not in this folder but in its subfolders.
@@ -89,7 +97,8 @@ def find_layout(path: Path, groups: Iterable[Group]) -> FolderLayout:
                 f"--dataset=folder:{path} has several folders of {split} images, {' and '.join(folders)}; keep one"
             )
     folders = {split: found[0] for split, found in candidates.items()}
-    return FolderLayout(folders, frozenset(second for first, second in groups if first == folders["train"]))
+    classes = frozenset(second for first, second in groups if first == folders["train"])
+    return FolderLayout(folders, classes if with_classes else None)
 
 
 def _find_split_folders(names: Iterable[str]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ import numpy as np
 from cae.data.splits import Images, Split, chunk_slices
 from cae.data.symmetries import DIHEDRAL
 from cae.errors import UserError
+from cae.metrics import MIN_IMAGE_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +107,14 @@ def center_crop(images: np.ndarray, max_side: int) -> np.ndarray:
 
 
 def check_sizes(option: str, stacks: Sequence[np.ndarray], names: Sequence[str], crop_size: int) -> None:
-    """Raises `UserError` where a crop is larger than an image; the message names the smallest one."""
+    """Raises `UserError` where a crop or SSIM's window is larger than an image; the message names the smallest one."""
     smallest = min(range(len(stacks)), key=lambda index: min(stacks[index].shape[1:3]))
     height, width = stacks[smallest].shape[1:3]
+    if min(height, width) < MIN_IMAGE_SIZE:
+        raise UserError(
+            f"{names[smallest]} of {option} has {width}x{height} pixels; images need at least"
+            f" {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE}, SSIM's window"
+        )
     if min(height, width) < crop_size:
         raise UserError(
             f"--crop_size={crop_size} is larger than {names[smallest]} of {option}, {width}x{height} pixels;"

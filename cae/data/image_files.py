@@ -23,11 +23,18 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
-def walk_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def walk_files(folder: Path, yield_unreadable: bool = False) -> Iterator[tuple[str, Path]]:
     """Yields (name, path) of each file below a folder, in any order; the name is the path within the folder.
 
     Ignored files and folders are left out. Symbolic links are followed, except to a folder that contains the link. A
     link to a file that does not exist is yielded.
+
+    Args:
+      folder: The folder.
+      yield_unreadable: Whether a subfolder that cannot be listed is yielded as a file, which cannot be read.
+
+    Raises:
+      UserError: A folder cannot be listed.
     """
     pending = [("", folder, ())]
     while pending:
@@ -35,8 +42,11 @@ def walk_files(folder: Path) -> Iterator[tuple[str, Path]]:
         try:
             status = os.stat(current)
             entries = os.scandir(current)
-        except OSError:
-            continue  # A subfolder without permission.
+        except OSError as error:
+            if not (prefix and yield_unreadable):
+                raise UserError(f"the folder {current} cannot be read: {error.strerror}") from error
+            yield prefix.rstrip("/"), current
+            continue
         identity = (status.st_dev, status.st_ino)
         with entries:
             for entry in entries if identity not in ancestors else ():
@@ -135,7 +145,7 @@ def _list_path(path: Path) -> list[tuple[str, Path]]:
         return [(path.name, path)]
     if not path.is_dir():
         raise UserError(f"--images={path} is neither a file nor a folder")
-    files = sorted(walk_files(path))
+    files = sorted(walk_files(path, yield_unreadable=True))
     if not files:
         raise UserError(f"--images={path} contains no files; it should contain images, in subfolders or not")
     return files

@@ -135,6 +135,22 @@ def test_pairs_are_cut_at_the_same_place_and_matched_by_name(tmp_path):
     np.testing.assert_array_equal(values([batch], "input"), values([batch]) + 1)
 
 
+@pytest.mark.parametrize("kind", ["folder", "pairs"])
+def test_own_splits_have_all_their_images_in_whatever_folders(tmp_path, kind):
+    """As the scenes of videos: folders within a split are no classes."""
+    for side in ("noisy", "clean"):
+        write_images(tmp_path / side / "train" / "a", SIZES[:8])
+        write_images(tmp_path / side / "test" / "b", SIZES[:4])
+        write_images(tmp_path / side / "test" / "a", SIZES[4:7])
+    paths = f"{tmp_path / 'noisy'},{tmp_path / 'clean'}" if kind == "pairs" else tmp_path / "clean"
+    dataset = datasets.open_dataset(Config(dataset=f"{kind}:{paths}", crop_size=12, model="unet"))
+    assert sorted(dataset.splits["test"].names) == [
+        *(f"test/a/{index:02}.png" for index in range(3)), *(f"test/b/{index:02}.png" for index in range(4))
+    ]  # fmt: skip
+    assert {name.split("/")[0] for name in dataset.splits["train"].names} == {"train"}
+    assert "outliers" not in " ".join(dataset.warnings())
+
+
 def test_takes_are_input_and_target_in_turn(tmp_path):
     first, second = write_images(tmp_path / "first"), write_images(tmp_path / "second", shift=1)
     batches = train_batches(Config(dataset=f"takes:{first},{second}", crop_size=12, channels=3), 0, 34)

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -87,3 +88,20 @@ def test_path_without_files_is_refused(create, paths, message):
     os.mkfifo("pipe")
     with pytest.raises(UserError, match=message):
         image_files.list_images(paths)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(create, monkeypatch):
+    create("a.png", "closed/b.png", "sub/c.png")
+
+    def scandir(path, scandir=os.scandir):
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    # Among images to predict, it is a file that cannot be read; a data set would lack its images.
+    assert [*list_names(".")] == ["a.png", "closed", "sub/c.png"]
+    with pytest.raises(UserError, match="the folder closed cannot be read: Permission denied"):
+        list(image_files.walk_files(Path(".")))
+    with pytest.raises(UserError, match="the folder closed cannot be read: Permission denied"):
+        list_names("closed")

@@ -116,6 +116,8 @@ def test_images_of_many_sizes_are_whole_in_memory_and_streamed(data_dir, always)
         assert {(len(stack), *stack.shape[2:]) for stack in (*train, *test)} == {(1, 40, 3)}
         assert sorted(int(stack.mean()) for stack in test) == [0, 0, 0, 255, 255, 255]
         assert dataset.image_shape == (16, 16, 3) and dataset.num_images == 30
+    with_version = datasets.open_dataset(dataclasses.replace(config, dataset="made_up_shapes:1.0.0"))
+    assert len(with_version.splits["train"].stacks) == 22
     assert dataset.folder is not None
 
 

@@ -129,7 +129,20 @@ def test_runs_that_were_trained_without_clean_images_are_evaluated_on_others(con
     assert len(dataset.splits["test"].names) == 4
 
 
-@pytest.mark.parametrize("name, message", [("digits", "does not apply to --dataset=digits"), ("folder:no", "no such")])
-def test_test_images_that_are_none_are_refused(config, name, message):
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("digits", "--test_dataset=digits is not supported; use folder:PATH"),
+        ("records:x", "--test_dataset=records:x is not supported"),
+        ("folder:no", "--test_dataset=folder:no: there is no such folder"),
+        ("folder:", "--test_dataset=folder: needs a path"),
+        ("mnits:1.0.0", "unknown --test_dataset 'mnits:1.0.0'"),
+        ("folder:{small}", "8.png of --test_dataset=folder:.* has 9x8 pixels; images need at least 11x11"),
+    ],
+)
+def test_test_images_that_are_none_are_refused(config, tmp_path, name, message):
+    Image.fromarray(np.zeros([8, 9], np.uint8)).save(tmp_path / "8.png")
     with pytest.raises(UserError, match=message):
-        run_of(Half(), (16, 16, 1), config).replace_test_split(datasets.open_dataset(config), name)
+        run_of(Half(), (16, 16, 1), config).replace_test_split(
+            datasets.open_dataset(config), name.replace("{small}", str(tmp_path))
+        )
