@@ -1,5 +1,6 @@
 """Image files of any supported kind, read with their own size, depth and mode, and written back in the same."""
 
+import errno
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -17,17 +18,23 @@ MAX_SIDE = 65_500
 
 HEADER_BYTES = 32
 
+_RESOURCE_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of opening that are not the file's: it can be opened later."""
+
 
 def read_image(path: Path) -> DecodedImage:
     """Reads an image file; of several frames or pages the first.
 
     Raises:
       UnreadableImageError: The file is not an image, damaged, too large or of an unsupported kind.
+      OSError: The process has too many open files, or the machine too little memory.
     """
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_BYTES)
     except OSError as error:
+        if error.errno in _RESOURCE_ERRNOS:
+            raise
         raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
     try:
         codecs = (tiff_codec, png16_codec, pillow_codec)

@@ -1,5 +1,9 @@
+import errno
 import io
+import os
 import struct
+from pathlib import Path
+from unittest import mock
 
 import imagecodecs
 import numpy as np
@@ -162,6 +166,19 @@ def write_unreadable_files(tmp_path):
         "text.ppm": "color PPM of 16 bits is not supported",
         "broken.png": "cannot be opened: No such file",
     }  # fmt: skip
+
+
+def test_a_file_that_cannot_be_opened_for_now_is_not_called_unreadable(tmp_path, monkeypatch):
+    """A cache of a folder's images would lack it for ever."""
+    path = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(path)
+    error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    monkeypatch.setattr(Path, "open", mock.Mock(side_effect=error))
+    with pytest.raises(OSError, match="Too many open files"):
+        image_io.read_image(path)
+    error.errno = errno.EACCES
+    with pytest.raises(image_io.UnreadableImageError, match="cannot be opened"):
+        image_io.read_image(path)
 
 
 def test_unreadable_files_are_errors_with_the_reason(tmp_path):
