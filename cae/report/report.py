@@ -136,13 +136,13 @@ def _plots(section: Section) -> dict[str, Any]:
     }
 
 
-def _lead(section: Section, images: Mapping[str, str]) -> tuple[str, str] | None:
-    """Returns the caption and the URL of the figure that leads the page, where there is one."""
+def _lead(section: Section, images: Mapping[str, str]) -> tuple[str, str, str | None] | None:
+    """Returns caption, URL and, if it has files, the name of the figure that leads the page, where there is one."""
     if section.lead is not None:
         caption, figure = section.lead
-        return caption, data_url(to_webp(png(figure), LOSSLESS))
+        return caption, data_url(to_webp(png(figure), LOSSLESS)), None
     for name, (caption, _) in itertools.islice(section.figures.items(), 1):
-        return caption, images[f"{name}.png"]
+        return caption, images[f"{name}.png"], name
     return None
 
 

@@ -221,6 +221,8 @@ def image_summaries(model: keras.Model, batches: tf.data.Dataset) -> dict[str, F
     columns = {"input": image, "noisy input": corrupted, "output": model(corrupted)}
     latents = model.encode(corrupted).numpy() if isinstance(model, Autoencoder) else None
     columns = {name: each.numpy() for name, each in columns.items()}
+    if (columns["input"] == columns["noisy input"]).all():
+        del columns["noisy input"]
     summaries = {"reconstructions": figures.example_rows(columns, latents)}
     if isinstance(model, GenerativeAutoencoder):
         samples = model.sample(NUM_PRIOR_SAMPLES, seed=0).numpy()

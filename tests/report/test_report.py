@@ -114,10 +114,18 @@ def test_the_lead_figure_or_else_the_first_one_is_on_top_and_not_repeated(tmp_pa
     for lead, sections in ((None, 0), (("Lead", section.figures["denoise"][1]), 1)):
         page = write_and_parse(tmp_path, dataclasses.replace(without, lead=lead))
         assert len(page.inside("summary", "img")) == 1
+        links = [each["href"] for _, each in page.inside("summary", "a")]
+        assert links == ([] if lead else ["denoise.png"]), "a lead figure of its own has no file"
         assert len(page.inside("section-denoise", "img")) == sections
     page = write_and_parse(tmp_path, report.Section("text", "Text"))
     assert not page.find("img") and not page.find("table")
     check_page(page, tmp_path / "report")
+
+
+def test_names_that_may_be_cut_off_are_shown_whole_on_hover(tmp_path, section):
+    page = write_and_parse(tmp_path, section)
+    titles = [each.get("title") for _, each in page.inside("table-denoise", "th")]
+    assert HTML in titles and "other" not in titles
 
 
 def test_the_summary_has_the_first_key_figure_of_each_section_before_second_ones():

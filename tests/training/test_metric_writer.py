@@ -226,10 +226,16 @@ def test_by_default_there_are_no_more_images_than_tensorboard_shows(
     assert written == expected and len(written) <= 10
 
 
-def image_summaries_of(name):
+def image_summaries_of(name, scale=0.5):
     model = models.build_model(Config(model=name, latent_dim=4, base_filters=4), (16, 16, 1))
     images = tf.random.stateless_uniform([10, 16, 16, 1], [0, 0])
-    return image_summaries(model, [{"image": images, "input": images / 2}])
+    return image_summaries(model, [{"image": images, "input": images * scale}])
+
+
+@pytest.mark.parametrize("scale, titles", [(0.5, ["input", "noisy input", "output"]), (1, ["input", "output"])])
+def test_images_without_noise_are_shown_once(scale, titles):
+    figure = image_summaries_of("conv", scale)["reconstructions"]
+    assert [axes.get_title() for axes in figure.axes[: len(titles)]] == titles
 
 
 def test_only_a_model_with_a_prior_has_samples_of_it():
