@@ -27,7 +27,7 @@ class ModelFunctions:
       image_shape: The (height, width, channels) of the images that it was trained on.
       free_sides: Whether it denoises images of any height and width.
       trained_on_crops: Whether it was trained on crops of images, and denoises whole ones, large ones in tiles.
-      any_range: Whether floats may leave 0..1 in `denoise` and `encode`, as the images that it was trained on did.
+      any_range: Whether floats may leave 0..1 where the model takes them, as the images that it was trained on did.
     """
 
     model: keras.Model
@@ -102,9 +102,9 @@ class ModelFunctions:
         """
         interpolation.check_method(method)
         weights, by_pixels = interpolation.check_weights(weights), method == interpolation.PIXELS
-        free_sides = self.free_sides and by_pixels
+        free_sides, any_range = self.free_sides and by_pixels, self.any_range and not by_pixels
         (starts, is_single), (ends, other) = (
-            inference.as_batch(images, self.image_shape, free_sides) for images in (first, second)
+            inference.as_batch(images, self.image_shape, free_sides, any_range) for images in (first, second)
         )
         if starts.shape != ends.shape or is_single != other:
             shapes = f"{np.shape(first)} and {np.shape(second)}"

@@ -7,12 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from cli import call
+from cli import assert_one_line, call
 from PIL import Image
 
 import cae
 from cae.data import image_io
 from cae.errors import UserError
+from cae.predict import outliers
 
 
 def read_csv(path):
@@ -84,9 +85,9 @@ def test_a_class_conditional_detector_is_fitted_once_and_decides_without_labels(
         Image.fromarray(image[..., 0]).save(workspace / f"images/{number}.png")
     args = ("--workdir=runs/denoise", "--tasks=outliers", "--images=images", "--threshold_method=class_conditional")
     code, out, err = call("cae.predict", *args, "--score=mse", "--alpha=0.3", folder=workspace)
-    assert code == 0 and "no saved detector" in out and "at a false positive rate of 0.3 in each class" in out, err
+    assert code == 0 and "fitting one" in out and "at a false positive rate of 0.3 in each class" in out, err
     code, out, err = call("cae.predict", *args, "--alpha=0.5", folder=workspace)
-    assert code == 0 and "no saved detector" not in out and "rate of 0.5 in each class" in out, err
+    assert code == 0 and "fitting one" not in out and "rate of 0.5 in each class" in out, err
     run, rows = (
         cae.load(workspace / "runs/denoise"),
         read_csv(workspace / "runs/denoise/report/predictions/outliers.csv"),
@@ -162,13 +163,24 @@ def test_any_name_of_a_file_is_that_of_its_output(workspace, digits, monkeypatch
     assert (predictions / "outliers_sheet.png").exists() and (predictions / "interpolate/interpolate.png").exists()
 
 
-def test_a_detector_is_fitted_and_saved_where_the_saved_one_has_another_score(workspace, digits):
+def test_a_detector_is_fitted_and_saved_where_the_saved_one_has_another_score(workspace, digits, monkeypatch):
     Image.fromarray(digits[0, ..., 0]).save(workspace / "0.png")
     args = ("--workdir=runs/denoise", "--tasks=outliers", "--images=0.png")
     code, out, err = call("cae.predict", *args, "--score=mse", folder=workspace)
-    assert code == 0 and out.startswith("no saved detector for this checkpoint; fitting one\n"), err
+    assert code == 0 and out.startswith("the saved detector has another score or threshold method; fitting one"), err
     assert cae.load_detector(workspace / "runs/denoise").score_name == "mse"
     shutil.rmtree(workspace / "runs/denoise/detector")
     # Without a detector the background of the training images is measured.
     code, out, err = call("cae.predict", *args[:1], "--tasks=reconstruct", "--images=0.png", folder=workspace)
     assert code == 0 and "no saved detector" not in out, err
+    # Nor is it, where negatives are not looked for.
+    monkeypatch.setattr(outliers, "training_background", lambda *_: pytest.fail("read the data set"))
+    words = ("--tasks=reconstruct", "--images=0.png", "--invert=never")
+    code, _, err = call("cae.predict", *args[:1], *words, folder=workspace)
+    assert code == 0, err
+
+
+def test_noise_that_is_not_that_of_the_training_is_refused_since_none_is_added(workspace, digits):
+    Image.fromarray(digits[0, ..., 0]).save(workspace / "0.png")
+    args = ("--workdir=runs/denoise", "--tasks=denoise", "--images=0.png", "--noise=blur:1")
+    assert_one_line(call("cae.predict", *args, folder=workspace), "noise")

@@ -56,7 +56,8 @@ def run(job: Job, options: PipelineOptions) -> dict[str, Any]:
       The content of summary.json, and the line `metrics` if the runner has any.
 
     Raises:
-      UserError: The pipeline failed; nothing was written.
+      UserError: The pipeline failed, and nothing was written; or `output` cannot be written, and the message names the
+        folder of the predictions.
     """
     temporary = paths.temporary_beside(job.output)
     try:
@@ -69,11 +70,15 @@ def run(job: Job, options: PipelineOptions) -> dict[str, Any]:
             if result.state != PipelineState.DONE:
                 raise UserError(f"the pipeline ended as {result.state}")
             summary = outputs.read_summary(temporary)
-        paths.check_absent(job.output)
-        paths.remove(_spill_folder(temporary))
-        paths.commit(temporary, job.output, last=outputs.SUMMARY)
-    finally:
+    except BaseException:
         paths.remove(temporary)
+        raise
+    try:
+        paths.remove(_spill_folder(temporary))
+        paths.check_absent(job.output)
+        paths.commit(temporary, job.output, last=outputs.SUMMARY)
+    except Exception as error:  # Hours of work are not lost for a name.
+        raise UserError(f"{_last_line(error)}; predictions that are not there are in {temporary}") from error
     metrics = summarize_metrics(result)
     return summary | ({"metrics": metrics} if metrics else {})
 

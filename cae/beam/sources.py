@@ -25,15 +25,22 @@ class FilePatterns:
 
     Attributes:
       patterns: As Beam understands them: `*` within a folder, `**` over folders.
-      root: What their paths have in common; names are relative to it.
+      roots: The folder of each.
+      root: What these have in common; names are relative to it.
     """
 
     patterns: tuple[str, ...]
+    roots: tuple[str, ...]
     root: str
 
     def name(self, path: str) -> str:
         """Returns the name of a file."""
         return path.removeprefix(self.root)
+
+    def is_ignored(self, path: str) -> bool:
+        """Returns whether a file is in an ignored folder below that which a pattern names, or is ignored itself."""
+        names = [path.removeprefix(root) for root in self.roots if path.startswith(root)]
+        return all(any(map(is_ignored, name.split("/"))) for name in names)
 
 
 def find_patterns(inputs: Sequence[str]) -> FilePatterns:
@@ -50,7 +57,7 @@ def find_patterns(inputs: Sequence[str]) -> FilePatterns:
         patterns.append(pattern)
         roots.append(root)
     common = os.path.commonprefix(roots)  # noqa: RUF071 - `commonpath` takes no URLs.
-    return FilePatterns(tuple(patterns), common[: common.rfind("/") + 1])
+    return FilePatterns(tuple(patterns), tuple(roots), common[: common.rfind("/") + 1])
 
 
 def _to_pattern(given: str) -> tuple[str, str]:
@@ -102,7 +109,7 @@ class ReadImages(beam.PTransform):
 
 def _list_path(file: Any, patterns: FilePatterns) -> Iterator[bytes]:
     """Yields the path as bytes, as names may contain some that are not UTF-8; nothing for an ignored file."""
-    if not any(is_ignored(part) for part in patterns.name(file.path).split("/")):
+    if not patterns.is_ignored(file.path):
         yield os.fsencode(file.path)
 
 

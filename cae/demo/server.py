@@ -55,11 +55,12 @@ def serve(app: gr.Blocks, port: int) -> Iterator[str]:
 @contextlib.contextmanager
 def private_environment() -> Iterator[None]:
     """Makes Gradio, within the context, report nothing, use no proxy for this machine, and keep no file for longer."""
-    names = ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR", "NO_PROXY")
+    names = ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR", "NO_PROXY", "no_proxy")
     before = {name: os.environ.get(name) for name in names}
     with tempfile.TemporaryDirectory(prefix="cae_demo_") as folder:
-        hosts = ",".join(filter(None, (before["NO_PROXY"], HOST)))
-        os.environ.update(dict(zip(names, ("False", "True", folder, hosts))))
+        # Of both, the one in lower case has precedence.
+        hosts = ",".join(filter(None, (before["no_proxy"] or before["NO_PROXY"], HOST)))
+        os.environ.update(dict(zip(names, ("False", "True", folder, hosts, hosts))))
         try:
             yield
         finally:
@@ -68,10 +69,11 @@ def private_environment() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Waits for Ctrl-C or SIGTERM, either of which ends a demo in order."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Waits for Ctrl-C, SIGTERM or the end of the terminal, each of which ends a demo in order."""
+    previous = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -65,7 +65,9 @@ def denoising(score: DenoisingError) -> GraphScore:
 
 def mahalanobis(score: Score) -> GraphScore:
     """Returns `Mahalanobis` as a function of tensors: a sum of squares, which has no cancellation."""
-    factor = np.linalg.cholesky(score.state["precision"].astype(np.float64)).astype(np.float32)
+    # A Cholesky factor does not exist for a precision matrix of fewer images than dimensions.
+    values, vectors = np.linalg.eigh(score.state["precision"].astype(np.float64))
+    factor = (vectors * np.sqrt(values.clip(0))).astype(np.float32)
     mean = score.state["mean"].astype(np.float32)
     return lambda outputs: tf.reduce_sum(tf.square(tf.matmul(outputs.latent - mean, factor)), axis=1)
 

@@ -55,7 +55,9 @@ def main() -> int:
     detector, preprocess_fn = None, None
     if selected != ["denoise"]:  # Which takes images of any shape.
         detector = outliers.find_or_fit_detector(run, values) if "outliers" in selected else run.find_detector()
-        background = detector.background if detector else outliers.training_background(run, values)
+        background = 0.0
+        if values.invert == "auto":
+            background = detector.background if detector else outliers.training_background(run, values)
         preprocess_fn = functools.partial(
             preprocess.preprocess, image_shape=run.image_shape, background=background, invert=values.invert
         )

@@ -148,7 +148,8 @@ def find_or_fit_detector(run: Run, values: flags.FlagValues) -> Detector:
     expected = {name: values[name].value for name in ("score", "threshold_method") if values[name].present}
     if detector := run.find_detector(**expected):
         return detector.with_alpha(values.alpha)
-    print("no saved detector for this checkpoint; fitting one", flush=True)
+    other = "the saved detector has another score or threshold method; fitting one in its place"
+    print(other if run.find_detector() else "no saved detector for this checkpoint; fitting one", flush=True)
     # Other data sets may have to be downloaded.
     names = values.outlier_datasets if thresholds.get_threshold_method(values.threshold_method).needs_outliers else []
     return build_outlier_data(run, run.open_dataset(**dataset_location(values)), values, names).detector

@@ -1,6 +1,6 @@
 """The flags of eval.py and of cae.predict beside those of `Config`, and their checks, which do not need TensorFlow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,15 @@ def define_eval_flags() -> None:
     )
 
 
-def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def check_common_flags(
+    values: flags.FlagValues, task_names: Sequence[str], ignore: Set[str] = frozenset()
+) -> tuple[dict[str, Any], list[str]]:
     """Checks the flags that both programs have against each other and against the run in `--workdir`.
 
     Args:
       values: The flags.
       task_names: What `--tasks` can name.
+      ignore: Fields of `Config`, beside the precision, that may differ from the run's training.
 
     Returns:
       The run's config.json, and the names of the selected tasks.
@@ -83,7 +86,7 @@ def check_common_flags(values: flags.FlagValues, task_names: Sequence[str]) -> t
         conformal.check_rate("alpha", values.alpha)
     run_config = load_run_config(workdir_from_flags(values))
     config = Config.from_dict(run_config["config"])
-    check_same_config(run_config, explicit_flags(values), ignore={"noise", "precision"})
+    check_same_config(run_config, explicit_flags(values), ignore={"precision", *ignore})
     if values.score is not None:
         scores.get_score(values.score, models.get_model_spec(config.model).capabilities)
     if values.self_ensemble:
@@ -97,7 +100,7 @@ def check_eval_flags(values: flags.FlagValues) -> tuple[list[str], dict[str, Pat
     Returns:
       The names of the selected tasks, and the folders of the runs to compare with by name.
     """
-    run_config, selected = check_common_flags(values, [*tasks.TASKS])
+    run_config, selected = check_common_flags(values, [*tasks.TASKS], ignore={"noise"})
     config = Config.from_dict(run_config["config"])
     if values.test_dataset and config.crop_size is None:
         raise UserError(f"--test_dataset={values.test_dataset} needs a run that was trained with --crop_size")

@@ -1,5 +1,6 @@
 """Evaluates threshold methods on the test split: their rates, and whether the conformal guarantee holds."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,14 +26,14 @@ def make_threshold_rows(
 
     The outliers of other data sets are split in two: methods that need outliers are fitted to every other one from the
     first, the rest gives the true positive rate. Methods are left out that need outliers or classes that are missing,
-    or more calibration images of each class.
+    or more calibration images of each class, or that find no threshold.
     """
     fit_outliers, test_outliers = (
         np.concatenate([NO_SCORES, *(outliers[name][start::2] for name in ood_datasets)]) for start in (0, 1)
     )
     rows = []
     for name in thresholds.THRESHOLDS:
-        if _can_fit(name, detector, len(fit_outliers)):
+        with contextlib.suppress(UserError):
             threshold = _fit(name, detector, fit_outliers)
             row = describe_threshold(name, detector.alpha, threshold)
             row |= _rate("fpr", ~threshold.is_inlier(inliers)) | _rate("tpr", ~threshold.is_inlier(test_outliers))
@@ -40,13 +41,11 @@ def make_threshold_rows(
     return rows
 
 
-def _can_fit(name: str, detector: Detector, num_outliers: int = 0) -> bool:
-    """Returns whether a threshold method can be fitted to a detector's calibration scores."""
+def _can_fit(name: str, detector: Detector) -> bool:
+    """Returns whether a threshold method that needs no outliers can be fitted to a detector's calibration scores."""
     num_calibration, two_sided = len(detector.calibration_scores), detector.score.two_sided
     try:
-        thresholds.check_threshold_method(
-            name, num_calibration, num_outliers, detector.alpha, two_sided, detector.classes
-        )
+        thresholds.check_threshold_method(name, num_calibration, 0, detector.alpha, two_sided, detector.classes)
     except UserError:
         return False
     return True

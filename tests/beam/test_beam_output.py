@@ -12,7 +12,7 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from beam_files import read_output
 from cli import ROOT, assert_one_line
 
-from cae.beam import beam_options, outputs, tasks
+from cae.beam import beam_options, outputs, paths, tasks
 from cae.beam.progress import Progress
 
 
@@ -28,6 +28,17 @@ def test_a_pipeline_that_fails_leaves_nothing_and_succeeds_again(target, predict
     assert [path.name for path in folder.iterdir()] == ["images"]
     assert predict("--input=images", "--task=encode")[0] == 0
     assert_one_line(predict("--input=images"), "exists; name another folder, or remove it")
+
+
+def test_predictions_are_kept_where_the_output_cannot_be_renamed(predict, folder, monkeypatch):
+    def fail(*args, **options):
+        raise PermissionError("no permission for this")
+
+    monkeypatch.setattr(paths, "commit", fail)
+    result = predict("--input=images", "--task=encode")
+    assert_one_line(result, "no permission for this; predictions that are not there are in ")
+    (kept,) = (path for path in folder.iterdir() if path.name != "images")
+    assert str(kept) in result[2] and len(read_output(kept)[0]) == 65
 
 
 class Bucket(LocalFileSystem):

@@ -28,3 +28,13 @@ def test_names_are_relative_to_the_folder_in_which_the_pattern_begins(given, nam
     monkeypatch.chdir(folder)
     patterns = find_patterns([given])
     assert sorted(map(patterns.name, list_files(*patterns.patterns))) == names
+
+
+def test_folders_above_what_is_named_may_be_hidden_and_those_below_are_ignored(tmp_path):
+    for name in (".staging/day1/a.png", "day2/b.png", "day2/.cache/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    patterns = find_patterns([str(tmp_path / ".staging/day1"), str(tmp_path / "day2")])
+    files = list_files(patterns.patterns[0]) + list_files(patterns.patterns[1])
+    kept = sorted(patterns.name(path) for path in files if not patterns.is_ignored(path))
+    assert kept == [".staging/day1/a.png", "day2/b.png"]

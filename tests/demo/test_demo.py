@@ -118,7 +118,7 @@ def test_least_alpha_is_that_of_the_calibration(gray, color):
     """Of 60 calibration images it is 1/61, or 2/61 for a score with two sides, rounded up; some methods have none."""
     assert inspection.alpha_range(gray.detector) == pytest.approx((0.0328, 0.2))
     assert inspection.alpha_range(color.detector) == pytest.approx((0.0164, 0.2))
-    outliers = np.zeros((5, 12, 12, 1), np.uint8)
+    outliers = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 1), np.uint8)
     images = np.stack([each.image for each in gray.inliers * 20])
     youden = Detector.fit(gray.run.model, images, images, score="mse", method="youden", outliers=outliers)
     assert inspection.alpha_range(youden) is None

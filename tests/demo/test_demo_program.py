@@ -62,6 +62,17 @@ def test_page_is_served_to_this_machine_alone(trained_run, monkeypatch, tmp_path
     assert dict(os.environ) == before and not os.path.exists(pages["folder"])
 
 
+def test_requests_to_this_machine_use_no_proxy_whichever_variable_names_one(monkeypatch):
+    monkeypatch.setenv("no_proxy", "corp.local")
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with server.private_environment():
+        assert urllib.request.proxy_bypass_environment(server.HOST)
+        assert urllib.request.proxy_bypass_environment("corp.local")
+        assert os.environ["NO_PROXY"] == os.environ["no_proxy"]
+    assert os.environ["no_proxy"] == "corp.local" and "NO_PROXY" not in os.environ
+
+
 def test_port_that_is_taken_is_refused(trained_run, tmp_path):
     with socket.socket() as taken:
         taken.bind((server.HOST, 0))

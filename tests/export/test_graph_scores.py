@@ -32,6 +32,12 @@ def test_models_without_latent_vectors_and_few_training_images(name, num_trainin
     np.testing.assert_allclose(compute_in_graph(name, score, TEST, "blur"), values, rtol=1e-3, atol=1e-7)
 
 
+def test_mahalanobis_distance_of_fewer_images_than_dimensions():
+    score = fit("mahalanobis", images=TRAIN[:4])
+    values = compute(score, TEST)
+    np.testing.assert_allclose(compute_in_graph("mahalanobis", score, TEST), values, rtol=1e-3)
+
+
 def test_every_score_can_be_exported_and_another_one_is_refused():
     assert GRAPH_SCORES.keys() == SCORES.keys()
     with pytest.raises(UserError, match="the score 'mine' can't be exported; fisher, mse"):

@@ -173,6 +173,8 @@ def test_thresholds_are_fitted_to_one_half_of_the_outliers_and_evaluated_on_the_
     assert rows["conformal"]["fpr_ci_low"] < rows["conformal"]["fpr"] < rows["conformal"]["fpr_ci_high"]
     assert rows["youden"]["tpr_ci_low"] < 0.5 < rows["youden"]["tpr_ci_high"]
     assert "youden" not in {row["threshold_method"] for row in make_rows(detector, inliers, by_set, {})}
+    low = {"dataset": np.full(4, inliers.min() - 1)}
+    assert "youden" not in {row["threshold_method"] for row in make_rows(detector, inliers, low, {"dataset": None})}
 
 
 def test_a_threshold_that_was_fitted_to_outliers_is_evaluated_on_the_other_half(context, images):
