@@ -39,7 +39,7 @@ class FullResolutionSplit(Split):
     Attributes:
       stacks: The images, each uint8 [takes, height, width, channels].
       names: Their names.
-      hashes: A hash of each, as `hash_images` has them, uint64 [n].
+      hashes: A hash of each one's target, as `hash_images` has them, uint64 [n].
     """
 
     def __init__(

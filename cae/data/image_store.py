@@ -21,7 +21,7 @@ from cae.data.duplicates import hash_images
 from cae.errors import UserError
 from cae.io_utils import atomic_write, printable
 
-DATA, METADATA, VERSION = "images.bin", "images.json", 1
+DATA, METADATA, VERSION = "images.bin", "images.json", 2
 
 AddImage = Callable[[str, np.ndarray], None]
 """Takes a name and an image, uint8 [takes, height, width, channels]."""
@@ -37,7 +37,7 @@ class StoredImages:
     Attributes:
       names: Their names.
       stacks: The images, each uint8 [takes, height, width, channels].
-      hashes: A hash of each, as `hash_images` has them.
+      hashes: A hash of each one's first take, the target, as `hash_images` has them.
       metadata: What `ReadImages` returned.
       folder: The folder that they are mapped from; None if they are in memory.
     """
@@ -129,4 +129,4 @@ def _split(values: np.ndarray, ends: np.ndarray, shapes: Sequence[Sequence[int]]
 
 
 def _hash(stack: np.ndarray) -> int:
-    return int(hash_images([stack])[0])
+    return int(hash_images(stack[:1])[0])

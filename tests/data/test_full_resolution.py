@@ -160,6 +160,27 @@ def test_takes_are_input_and_target_in_turn(tmp_path):
     assert swapped.mean() == pytest.approx(0.5, abs=0.12)  # Four standard deviations of 272 coins.
 
 
+@pytest.mark.parametrize("streaming", ["never", "always"])
+def test_pairs_with_the_same_target_are_duplicates(tmp_path, capsys, streaming):
+    """Noisy images of one clean image, in train and in test, are images of the same scene."""
+    noisy, clean = write_images(tmp_path / "noisy", shift=1), write_images(tmp_path / "clean")
+    cache = {"streaming": streaming, "cache_dir": str(tmp_path / "cache")}
+    config = Config(dataset=f"pairs:{noisy},{clean}", crop_size=12, channels=3, **cache)
+    dataset = datasets.open_dataset(config)
+    train, test = (dataset.splits[name] for name in ("train", "test"))
+    other = Config(dataset=f"folder:{clean}", channels=3, **cache)
+    datasets.open_test_images(other, train)
+    assert "warning: 17 of 20 test images are training images too" in capsys.readouterr().out
+    for name in (test.names[0], train.names[5]):
+        Image.fromarray(coordinates(7, 20, 20)).save(clean / name)
+    Image.fromarray(coordinates(8, 20, 20)).save(noisy / test.names[0])
+    Image.fromarray(coordinates(9, 20, 20)).save(noisy / train.names[5])
+    lines = "".join(datasets.open_dataset(config).warnings())
+    assert f"1 of 1 test images are training images too ({test.names[0]} = {train.names[5]})" in lines
+    removed = datasets.open_dataset(dataclasses.replace(config, remove_duplicates=True)).splits["train"]
+    assert removed.names == [*train.names[:5], *train.names[6:]]
+
+
 def test_symmetries_are_undone_and_an_ensemble_averages_over_them():
     images = np.arange(24.0, dtype=np.float32).reshape(1, 4, 6, 1)
     for symmetry in symmetries.DIHEDRAL:
