@@ -56,8 +56,6 @@ def _inspect_images(builder: tfds.core.DatasetBuilder, image_key: str, split: st
             examples = tfds_files.read_examples(builder, split)
             yield from (example[image_key] for example in itertools.islice(examples, MAX_INSPECTED_IMAGES))
             return
-        for encoded in itertools.islice(
-            tfds_files.read_encoded_images(builder, split, image_key), MAX_INSPECTED_IMAGES
-        ):
+        for encoded in itertools.islice(tfds_files.read_stored(builder, split, image_key), MAX_INSPECTED_IMAGES):
             # As TensorFlow decodes palettes and single bits.
             yield np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))

@@ -22,7 +22,7 @@ from cae.data.image_dataset import ImageDataset
 from cae.data.pixel_range import MAX_INSPECTED_IMAGES, find_pixel_max
 from cae.data.resizing import resize_with_pad
 from cae.data.splits import CHUNK_SIZE, PROPORTIONS, SPLITS, ArraySplit, Images, partition
-from cae.data.tfds_files import RECORD_FORMATS, read_examples
+from cae.data.tfds_files import RECORD_FORMATS, read_examples, read_stored
 from cae.errors import UserError, unknown_choice_error
 
 HOST_TIMEOUT_SECONDS = 6.0
@@ -53,6 +53,9 @@ def open_tfds(config: Config) -> ImageDataset:
     shape = (size or height, size or width, config.channels or channels)
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
     pixel_max, notes = find_pixel_max(builder, image_key)
+    for name in [each for each in ("test", "validation") if sizes.get(each) and _is_unlabeled(builder, each)]:
+        del sizes[name]
+        notes += (f"the official {name} split of {builder.name} is not used: its images have no labels",)
     splits = {}
     for name, (official, start, stop) in partition_official_splits(config.dataset, sizes).items():
         origin = f"{official}[{start}:{stop}]"
@@ -255,3 +258,14 @@ def _label_feature(builder: tfds.core.DatasetBuilder) -> tuple[str | None, tuple
     labels = {key: tuple(feature.names) for key, feature in features if isinstance(feature, tfds.features.ClassLabel)}
     key = "label" if "label" in labels else next(iter(labels), None)
     return key, labels.get(key, ())
+
+
+def _is_unlabeled(builder: tfds.core.DatasetBuilder, split: str) -> bool:
+    """Returns whether the label of a split's first image is -1, as where classes of test images are not published."""
+    key, _ = _label_feature(builder)
+    # A damaged file is an error where the data set is read.
+    with contextlib.suppress(Exception):
+        if builder.info.file_format in RECORD_FORMATS:
+            return key is not None and next(read_stored(builder, split, key)) < 0
+        return key is not None and next(read_examples(builder, split))[key] < 0
+    return False

@@ -49,20 +49,21 @@ def read_examples(
         ) from error
 
 
-def read_encoded_images(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Iterator[bytes]:
-    """Yields the image files of an official split without TensorFlow, whose devices may have to be configured later.
+def read_stored(builder: tfds.core.DatasetBuilder, split: str, key: str) -> Iterator[bytes | int]:
+    """Yields a feature's values without TensorFlow, whose devices may have to be configured later.
 
     Args:
       builder: The builder of a prepared data set, whose files are of `RECORD_FORMATS`.
       split: An official split.
-      key: The name of the images among the features.
+      key: The name of the feature: images, of which the files are yielded, or labels.
     """
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         records = itertools.chain.from_iterable(_read_array_records(builder, split))
     else:
         records = itertools.chain.from_iterable(map(_read_tfrecords, builder.info.splits[split].filepaths))
     for record in records:
-        yield tf.train.Example.FromString(record).features.feature[key].bytes_list.value[0]
+        feature = tf.train.Example.FromString(record).features.feature[key]
+        yield (feature.bytes_list.value or feature.int64_list.value)[0]
 
 
 def _make_dataset(builder: tfds.core.DatasetBuilder, split: str) -> "tf.data.Dataset":

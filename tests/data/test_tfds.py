@@ -66,6 +66,26 @@ class MadeUpBits(tfds.core.GeneratorBasedBuilder):
             yield 28, {"image": np.full((12, 12, 1), 2, np.uint8)}
 
 
+class MadeUpSecret(tfds.core.GeneratorBasedBuilder):
+    """Images whose test split has no labels, with a validation split in one of two configurations."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("validated", "alone")]
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(12, 12, 1)), "label": tfds.features.ClassLabel(num_classes=3)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, manager):
+        splits = {"train": self._generate_examples(28, 1), "test": self._generate_examples(5, -1)}
+        validated = self.builder_config.name == "validated"
+        return splits | ({"validation": self._generate_examples(7, 2)} if validated else {})
+
+    def _generate_examples(self, count, label):
+        for number in range(count):
+            yield number, {"image": np.full((12, 12, 1), 9 * number, np.uint8), "label": label}
+
+
 class MadeUpSound(tfds.core.GeneratorBasedBuilder):
     """No images at all."""
 
@@ -99,6 +119,23 @@ def test_any_prepared_image_data_set_is_opened_by_its_name(data_dir):
     images, labels = dataset.load("train")
     assert images.shape == (20, 16, 16, 1)
     assert (images.mean(axis=(1, 2, 3)) == labels * 255).all()
+
+
+@pytest.mark.parametrize(
+    "file_format, number, sizes, label",
+    [("tfrecord", 0, [24, 2, 2, 7], 2), ("array_record", 1, [20, 2, 2, 4], 1), ("parquet", 1, [20, 2, 2, 4], 1)],
+)
+def test_a_test_split_without_labels_is_not_used(tmp_path, file_format, number, sizes, label):
+    config = MadeUpSecret.BUILDER_CONFIGS[number]
+    MadeUpSecret(config=config, data_dir=str(tmp_path), file_format=file_format).download_and_prepare()
+    name = f"made_up_secret/{config.name}"
+    dataset = datasets.open_dataset(Config(dataset=name, data_dir=str(tmp_path)))
+    assert [len(split) for split in dataset.splits.values()] == sizes
+    assert set(dataset.load("test")[1]) == {label}
+    line = "the official test split of made_up_secret is not used: its images have no labels"
+    assert dataset.warnings() == [line]
+    crops = datasets.open_dataset(Config(dataset=name, data_dir=str(tmp_path), crop_size=12, model="unet"))
+    assert len(crops.splits["test"]) == 5
 
 
 def test_images_of_many_sizes_need_an_image_size(data_dir):
