@@ -71,7 +71,11 @@ def sample_pairs(labels: np.ndarray, num_classes: int, count: int, seed: int) ->
         same = [random.choice(classes[index % len(classes)], 2, replace=False) for index in range(count)]
         pairs["same_class"] = np.stack(same)
     candidates = _sample_any(random, len(labels), 20 * count)
-    pairs["different_class"] = candidates[labels[candidates[:, 0]] != labels[candidates[:, 1]]][:count]
+    different = candidates[labels[candidates[:, 0]] != labels[candidates[:, 1]]][:count]
+    # Candidates are too few where nearly all images are of one class.
+    first = random.integers(0, len(labels), count - len(different))
+    second = np.array([random.choice(np.flatnonzero(labels != labels[index])) for index in first], int)
+    pairs["different_class"] = np.concatenate([different, np.stack([first, second], axis=1)])
     return {pair_type: indices for pair_type, indices in pairs.items() if len(indices)}
 
 

@@ -55,6 +55,12 @@ def test_pairs_are_of_the_same_and_of_different_classes(random):
     assert not np.array_equal(found["different_class"], other["different_class"])
 
 
+def test_a_rare_class_has_as_many_pairs_of_different_classes():
+    labels = np.repeat([0, 1], [990, 10])
+    pairs = interpolation_metrics.sample_pairs(labels, 2, 300, seed=0)["different_class"]
+    assert pairs.shape == (300, 2) and (labels[pairs[:, 0]] != labels[pairs[:, 1]]).all()
+
+
 def test_unlabeled_images_have_pairs_of_any_type():
     found = interpolation_metrics.sample_pairs(np.zeros(5, int), 0, 40, seed=0)
     assert [*found] == ["any"] and found["any"].shape == (40, 2)
