@@ -61,7 +61,7 @@ def run(context: EvalContext) -> Section:
     return Section(
         name="latents",
         title="Latent vectors",
-        headline=_make_headline(results),
+        headline=_make_headline(results, fitted_pca.n_components_),
         results=results,
         figures={
             "latents": (caption, latent_map),
@@ -80,7 +80,7 @@ def run(context: EvalContext) -> Section:
         },
         visible_tables=CAPTIONS,
         sources={"latents": "latents_map", "latents_spectrum": "latents_dimensions"},
-        key_figures=_make_key_figures(results),
+        key_figures=_make_key_figures(results, fitted_pca.n_components_),
         projection=make_projection(context, test),
     )
 
@@ -114,7 +114,7 @@ def evaluate_classes(
     }, clustering
 
 
-def _make_headline(results: Row) -> str:
+def _make_headline(results: Row, n_components: int) -> str:
     dim, classes = results["latent_dim"], ""
     if "linear_probe_accuracy" in results:
         classes = (
@@ -123,19 +123,17 @@ def _make_headline(results: Row) -> str:
         )
     return (
         f"{dim}-dimensional latent vectors: {classes}{results['n_components_99']} principal components explain 99% of"
-        f" the variance; test MSE {results['mse']:.5f}, of {dim} principal components of the images"
+        f" the variance; test MSE {results['mse']:.5f}, of {n_components} principal components of the images"
         f" {results['pca_mse']:.5f}"
     )
 
 
-def _make_key_figures(results: Row) -> list[KeyFigure]:
-    dim = results["latent_dim"]
-    by_pca = KeyFigure(
-        "MSE of reconstructions", f"{results['mse']:.5f}", f"{dim} principal components: {results['pca_mse']:.5f}"
-    )
+def _make_key_figures(results: Row, n_components: int) -> list[KeyFigure]:
+    note = f"{n_components} principal components: {results['pca_mse']:.5f}"
+    by_pca = KeyFigure("MSE of reconstructions", f"{results['mse']:.5f}", note)
     if "linear_probe_accuracy" not in results:
         return [by_pca]
-    note = f"classes from {dim} latent dimensions"
+    note = f"classes from {results['latent_dim']} latent dimensions"
     return [KeyFigure("Linear probe accuracy", f"{results['linear_probe_accuracy']:.1%}", note), by_pca]
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from unittest import mock
 
 import keras
@@ -112,6 +113,19 @@ def test_without_classes_there_are_no_accuracies(kind, colors, tmp_path):
     assert "accuracy" not in section.headline and section.results["active_units"] == 3
     assert not section.projection.labels or set(section.projection.labels) == {"a"}
     assert report.write_report(tmp_path, "title", None, {}, [section]).exists()
+
+
+def test_the_report_says_how_many_principal_components_there_are(colors):
+    """Two training images are two components, and the model has four dimensions."""
+    few = dataclasses.replace(
+        colors,
+        class_names=[],
+        load=lambda split: [each[: 2 if split == "train" else COUNT] for each in colors.load(split)],
+    )
+    section = latents.run(few)
+    caption, _ = section.figures["latents_pca"]
+    for text in (section.headline, caption, *(each.note for each in section.key_figures)):
+        assert re.findall(r"(\d+) principal components(?! explain)", text) == ["2"], text
 
 
 def test_labels_of_some_classes_keep_their_names(colors):
