@@ -60,10 +60,11 @@ def run(context: EvalContext) -> Section:
 
 
 def latent_rows(context: EvalContext, indices: Sequence[int], latents: np.ndarray) -> list[Row]:
-    """Returns a row per example: its index in the test split, its class and its latent vector."""
-    _, labels = context.load("test")
+    """Returns a row per example: its index in the test split, its class, if it has one, and its latent vector."""
+    labels = class_labels(context, indices)
     return [
-        {"image": int(index), "class": int(labels[index])}
+        {"image": int(index)}
+        | ({"class": labels[place]} if labels else {})
         | {f"latent_{dimension}": round(value, 6) for dimension, value in enumerate(latent.tolist())}
-        for index, latent in zip(indices, latents.astype(np.float64))
+        for place, (index, latent) in enumerate(zip(indices, latents.astype(np.float64)))
     ]
