@@ -45,6 +45,28 @@ def load(serialized: np.ndarray) -> "faiss.Index":
     return faiss.deserialize_index(serialized)
 
 
+def search(index: "faiss.Index", queries: np.ndarray, count: int, reconstruct: bool = False) -> tuple[np.ndarray, ...]:
+    """Returns the nearest vectors of queries as `faiss.Index.search`, or as `search_and_reconstruct`.
+
+    The lists that are searched may contain fewer, whose indices are -1. They contain one at least: where equal vectors
+    leave most lists empty, all are searched.
+
+    Args:
+      index: What `load` returned.
+      queries: float32 [n, d].
+      count: Number of vectors for each query.
+      reconstruct: Whether the vectors are returned, too.
+    """
+    find = index.search_and_reconstruct if reconstruct else index.search
+    results = find(queries, count)
+    is_missing = results[1][:, 0] < 0
+    if is_missing.any() and isinstance(index, faiss.IndexIVF):
+        everywhere = faiss.SearchParametersIVF(nprobe=index.nlist)
+        for values, found in zip(results, find(queries[is_missing], count, params=everywhere)):
+            values[is_missing] = found
+    return results
+
+
 def references(serialized: np.ndarray) -> np.ndarray:
     """Returns the vectors that `build` made an index of, float32 [n, d]."""
     index = load(serialized)

@@ -46,7 +46,8 @@ class KNNScore(Score):
         self.state = {"scale": scale, "index": neighbor_index.build(latents / scale)}
 
     def __call__(self, outputs: ModelOutputs) -> np.ndarray:
-        distances, neighbors = self.index.search(outputs.latent.numpy() / self.state["scale"], self.n_neighbors)
+        vectors = outputs.latent.numpy() / self.state["scale"]
+        distances, neighbors = neighbor_index.search(self.index, vectors, self.n_neighbors)
         found = neighbors >= 0  # The lists that are searched may contain fewer.
         return np.sqrt(np.where(found, distances, 0).sum(axis=1) / np.maximum(found.sum(axis=1), 1))
 
@@ -86,7 +87,8 @@ class EmbeddingDistances:
         return np.stack([self._distance(name, embeddings[name].numpy()) for name in self.names])
 
     def _distance(self, name: str, vectors: np.ndarray) -> np.ndarray:
-        squared, neighbors = self._indices[name].search(self.normalize(name, vectors), self.n_neighbors)
+        vectors = self.normalize(name, vectors)
+        squared, neighbors = neighbor_index.search(self._indices[name], vectors, self.n_neighbors)
         found = neighbors >= 0  # The lists that are searched may contain fewer.
         distances = np.sqrt(np.where(found, np.maximum(squared, 0), 0))
         return distances.sum(axis=1) / np.maximum(found.sum(axis=1), 1)
@@ -134,7 +136,7 @@ class HOGScore(Score):
         points = (descriptors - self.state["mean"]) @ self.state["components"].T
         points = points.astype(np.float32).reshape(len(images), -1, points.shape[-1])
         n_neighbors = min(self.n_neighbors, self.index.ntotal)
-        _, indices, neighbors = self.index.search_and_reconstruct(points[0], n_neighbors)
+        _, indices, neighbors = neighbor_index.search(self.index, points[0], n_neighbors, reconstruct=True)
         # The lists that are searched may contain fewer: the nearest neighbor takes the others' place.
         neighbors = np.where(indices[..., None] < 0, neighbors[:, :1], neighbors)
         # In any other memory order NumPy multiplies without BLAS, several times slower.

@@ -47,6 +47,20 @@ def test_few_vectors_are_searched_exactly_and_many_by_inverted_lists(random):
     assert isinstance(ivf, faiss.IndexIVFFlat) and (ivf.nlist, ivf.nprobe) == (44, 8)
 
 
+def test_every_query_has_a_neighbor_where_most_lists_are_empty(random):
+    """Vectors of which there are three different ones are in three lists."""
+    vectors = random.normal(size=(3, 6)).astype(np.float32)
+    index = neighbor_index.load(neighbor_index.build(np.repeat(vectors, 1000, axis=0)))
+    queries = 3 * random.normal(size=(200, 6)).astype(np.float32)
+    is_missing = index.search(queries, 2)[1][:, 0] < 0
+    assert 0 < is_missing.sum() < 200
+    distances, indices, neighbors = neighbor_index.search(index, queries, 2, reconstruct=True)
+    np.testing.assert_array_equal(neighbors, vectors[indices // 1000])
+    expected = exact_distances(vectors, queries[is_missing], 1)
+    np.testing.assert_allclose(distances[is_missing][:, :1], expected, rtol=1e-4)
+    np.testing.assert_array_equal(neighbor_index.search(index, queries, 2)[0], distances)
+
+
 def test_number_of_lists_to_search_is_saved(random, monkeypatch):
     monkeypatch.setattr(neighbor_index, "IVF_MIN_REFERENCES", 500)
     monkeypatch.setattr(neighbor_index, "np", type("Root", (), {**vars(np), "sqrt": staticmethod(lambda _: 320)}))
