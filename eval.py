@@ -43,7 +43,8 @@ def main() -> int:
     dataset = run.open_dataset(**location)
     if values.test_dataset:
         dataset = run.replace_test_split(dataset, values.test_dataset, **location)
-    for line in dataset.truncation_warnings():
+    selected, left_out = tasks.leave_out_tasks(selected, values.tasks, len(dataset.splits["test"]))
+    for line in [*dataset.truncation_warnings(), *left_out]:
         cli.print_line(line)
 
     for warning in dict.fromkeys(each for one in (run, *comparison_runs.values()) for each in one.warnings()):

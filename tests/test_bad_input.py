@@ -3,6 +3,8 @@
 import pytest
 from cli import ROOT, assert_one_line, call
 
+from cae import tasks
+
 # --- Bad input --------------------------------------------------------------------------------------------------------
 
 BAD = {
@@ -87,6 +89,12 @@ def test_an_evaluation_that_could_not_be_written_is_one_line_at_once(trained_run
     (workdir / folder).write_text("a file in the way")
     result = call("eval.py", f"--workdir={workdir}", "--tasks=denoise", folder=tmp_path)
     assert_one_line(result, f"File exists: '{workdir / folder}'")
+
+
+def test_too_few_test_images_for_a_task_are_refused_before_any_work(trained_run, monkeypatch):
+    monkeypatch.setattr(tasks, "MIN_TEST_IMAGES", {"interpolate": 1000})
+    result = call("eval.py", f"--workdir={trained_run.workdir}", "--tasks=interpolate", folder=ROOT)
+    assert_one_line(result, "--tasks=interpolate needs at least 1000 test images, and the data set has 256")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ TASKS = {
 LATENT_TASKS = {"reconstruct", "interpolate", "latents"}
 """Tasks for which the model must have latent vectors."""
 
+MIN_TEST_IMAGES = {"interpolate": 2}
+"""Test images that a task needs, where one does not suffice."""
+
 TSNE_IMAGES, MIN_TSNE_IMAGES = 2000, 5
 """Test images on the maps of latent vectors: t-SNE takes seconds for the default, and needs neighbors."""
 
@@ -90,6 +93,31 @@ def get_tasks(names: Sequence[str], config: Config, available: Iterable[str] = T
     if config.crop_size is not None:
         allowed = ["denoise"]
     return [name for name in allowed if name in (names or allowed)]
+
+
+def leave_out_tasks(
+    selected: Sequence[str], requested: Sequence[str], num_test_images: int
+) -> tuple[list[str], list[str]]:
+    """Returns the tasks for which there are enough test images, and a line for each that is left out.
+
+    Args:
+      selected: What `get_tasks` returned.
+      requested: Values of `--tasks`.
+      num_test_images: Number of test images.
+
+    Raises:
+      UserError: A task that was requested needs more.
+    """
+    reasons = {
+        name: f"needs at least {minimum} test images, and the data set has {num_test_images}"
+        for name, minimum in MIN_TEST_IMAGES.items()
+        if name in selected and num_test_images < minimum
+    }
+    for name, reason in reasons.items():
+        if name in requested:
+            raise UserError(f"--tasks={name} {reason}")
+    lines = [f"left out {name}: it {reason}" for name, reason in reasons.items()]
+    return [name for name in selected if name not in reasons], lines
 
 
 def check_self_ensemble(config: Config, image_shape: Sequence[int]) -> None:

@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cae.errors import UserError
 from cae.tasks import interpolate
 
 WEIGHTS = np.array([0, 0.25, 0.5, 1])
@@ -44,12 +43,6 @@ def test_metrics_of_constant_images_by_hand(context):
         "interpolate", "interpolate_grid", "interpolate_closed_path", "interpolate_nn_distance_ratio",
         "interpolate_confidence",
     }  # fmt: skip
-
-
-def test_a_single_test_image_is_refused_in_one_line(context):
-    images, labels = context.load("test")
-    with pytest.raises(UserError, match="--tasks=interpolate needs two test images, and there is one"):
-        interpolate.run(dataclasses.replace(context, load=lambda split: (images[:1], labels[:1])))
 
 
 def test_the_endpoint_error_is_that_of_the_decoded_images(context):

@@ -21,6 +21,15 @@ def test_a_model_without_latent_vectors_has_fewer_tasks():
         tasks.get_tasks(["reconstruct"], Config(model="unet"))
 
 
+def test_a_single_test_image_leaves_out_interpolation_or_refuses_it():
+    selected, lines = tasks.leave_out_tasks([*tasks.TASKS], [], 1)
+    assert selected == ["denoise", "reconstruct", "latents", "outliers"]
+    assert lines == ["left out interpolate: it needs at least 2 test images, and the data set has 1"]
+    assert tasks.leave_out_tasks([*tasks.TASKS], [], 2) == ([*tasks.TASKS], [])
+    with pytest.raises(UserError, match="--tasks=interpolate needs at least 2 test images, and the data set has 1"):
+        tasks.leave_out_tasks(["interpolate"], ["interpolate"], 1)
+
+
 def test_predictors_are_selected_alike():
     assert tasks.get_tasks([], Config(model="conv"), PREDICTORS) == [
         "denoise",
