@@ -85,12 +85,13 @@ def train_and_evaluate(strategy: tf.distribute.Strategy, config: Config, workdir
       `auroc/SCORE`, `auprc/SCORE` and `auprc_pooled/SCORE` of every score; `prevalence` and `prevalence_pooled`;
       `score`, the default; `fpr`, the false positive rate of the default detector; `seconds`, of training and fitting.
     """
-    start = time.monotonic()
     dataset = datasets.open_dataset(config)
     run, train_images = sweep.train(strategy, config, dataset, workdir), dataset.load("train")[0]
-    detector = Detector.fit(run.model, train_images, dataset.load("calibration")[0], step=run.step)
+    calibration_images, start = dataset.load("calibration")[0], time.monotonic()
+    detector = Detector.fit(run.model, train_images, calibration_images, step=run.step)
+    # Those of epochs of earlier processes as well.
+    seconds = time.monotonic() - start + sum(epoch["epoch_seconds"] for epoch in run.history)
     detector.save(workdir)
-    seconds = time.monotonic() - start
     fitted = outliers.fit_all_scores(detector, train_images)
     inliers = outliers.compute_scores(fitted, detector, dataset.load("test")[0])
     official = outliers.compute_scores(fitted, detector, dataset.excluded_classes("test")[0])

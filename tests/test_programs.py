@@ -189,10 +189,13 @@ def test_the_one_class_benchmark_trains_every_class_and_resumes(tmp_path, random
     # All 60 images of a class against a fifth of the other's.
     assert [float(first[name]["prevalence_pooled"]) for name in ("dark", "bright")] == [pytest.approx(60 / 72)] * 2
     (tmp_path / "runs/one/bright-seed3/result.json").unlink()
+    metrics = tmp_path / "runs/one/bright-seed3/metrics.jsonl"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"epoch_seconds": 1000}) + "\n")
     code, out, err = run_benchmark()
     assert code == 0 and out.count("training already complete (1 epochs") == 1, err
     assert {name: row["auroc/fisher"] for name, row in rows().items()} == {
         name: row["auroc/fisher"] for name, row in first.items()
     }
+    assert float(rows()["bright"]["seconds"]) >= 1000  # An earlier process trained.
     code, _, err = run_benchmark("--latent_dim=3")
     assert code == 2 and "latent_dim=2 (now 3)" in err
