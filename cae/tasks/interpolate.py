@@ -173,7 +173,7 @@ def _make_headline(
     return ", ".join(
         [
             f"interpolate between images ({pair_type.replace('_', ' ')}): distance to the training images divided by"
-            f" that of test images {latent['nn_distance_ratio']:.3f} (pixel blend {blend['nn_distance_ratio']:.3f};"
+            f" that of test images {latent['nn_distance_ratio']:.3f} (in pixel space {blend['nn_distance_ratio']:.3f};"
             f" lower at {fractions['frac_below_pixel_blend']:.0%} of the weights)",
             *(f"{name.replace('_', ' ')} {value:.4g}" for name, value in [*values.items(), *metric.items()]),
         ]
@@ -182,7 +182,7 @@ def _make_headline(
 
 def _make_key_figure(means: Mapping[PathType, Row], pair_type: str) -> KeyFigure:
     latent, blend = (means[pair_type, method]["nn_distance_ratio"] for method in (LATENT, PIXEL_BLEND))
-    return KeyFigure("Interpolation distance ratio", f"{latent:.3f}", f"test images 1, pixel blend {blend:.3f}")
+    return KeyFigure("Interpolation distance ratio", f"{latent:.3f}", f"test images 1, pixel space {blend:.3f}")
 
 
 def draw_paths(run: Run, images: np.ndarray) -> tuple[dict[str, tuple[str, Figure]], np.ndarray]:

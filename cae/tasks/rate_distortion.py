@@ -55,7 +55,7 @@ def evaluate(context: EvalContext) -> list[Row]:
 def _choose_images(context: EvalContext, split: str) -> np.ndarray:
     images, _ = context.load(split)
     max_images = min(MAX_IMAGES, max(1, MAX_VALUES // math.prod(images.shape[1:])))
-    return images[evenly_spaced(len(images), max_images)]  # The first ones of a folder are of few classes.
+    return images[evenly_spaced(len(images), max_images)]
 
 
 def _measure_pairs(pairs: tf.Tensor) -> tf.Tensor:
