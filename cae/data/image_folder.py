@@ -6,7 +6,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,9 @@ def open_image_folder(config: Config) -> ImageDataset:
         key = [_READER_VERSION, [[*group, *layout.locate(group), str(survey.hashes[group])] for group in used]]
         dataset = as_dataset(config.dataset, record_cache.get_records(config, count, shape, key, write))
     else:
-        writer = ArrayWriter(count, shape)
-        dataset = writer.as_dataset(config.dataset, write(writer))
+        parts = _list_parts(path, layout)  # Files may have been added since the survey.
+        writer = ArrayWriter(sum(map(len, parts.values())), shape)
+        dataset = writer.as_dataset(config.dataset, write(writer, parts))
     return dataclasses.replace(
         dataset,
         notes=(*survey.describe_others(), *describe_layout(layout, survey.counts), *dataset.notes),
@@ -95,13 +96,23 @@ class ArrayWriter:
         return [(self._images[part], self._labels[part])]
 
 
-def _write_folder(
-    path: Path, layout: FolderLayout, shape: tuple[int, int, int], writer: RecordWriter | ArrayWriter
-) -> dict[str, Any]:
-    """Writes the images of a folder, some at a time, and returns what records.json says of them."""
+def _list_parts(path: Path, layout: FolderLayout) -> dict[str, list[str]]:
+    """Returns the names of a folder's images by split."""
     parts = {split: [] for split in SPLITS}
     for name in list_files(path):
         parts.get(layout.locate(get_group(name))[0], []).append(name)
+    return parts
+
+
+def _write_folder(
+    path: Path,
+    layout: FolderLayout,
+    shape: tuple[int, int, int],
+    writer: RecordWriter | ArrayWriter,
+    parts: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Writes the images of a folder, some at a time, and returns what records.json says of them."""
+    parts = parts or _list_parts(path, layout)
     files, reader, names = [name for part in parts.values() for name in part], FileReader(path, shape), []
     classes = list_readable_classes(path, layout, files, shape)
     for chunk in chunk_slices(len(files)):

@@ -10,7 +10,7 @@ from PIL import Image
 from record_sets import assert_equal, cached
 
 from cae.config import Config
-from cae.data import datasets, splits
+from cae.data import datasets, image_folder, splits
 from cae.data.image_folder import load_images
 from cae.errors import UserError
 
@@ -101,6 +101,18 @@ def test_only_a_change_of_the_splits_converts_a_folder_again(mvtec, always):
     dataset = datasets.open_dataset(config)
     assert len(cached(config)) == 2 and dataset.class_names == ("docs", "train") and dataset.outliers == {}
     assert_equal(dataset, datasets.open_dataset(dataclasses.replace(config, streaming="never")))
+
+
+def test_a_folder_that_is_being_filled_is_read_as_it_is_when_it_is_listed(config, mvtec, monkeypatch):
+    def survey(path):
+        found = survey_folder(path)
+        save(mvtec, [f"train/good/later{number}.png" for number in range(4)])
+        return found
+
+    survey_folder = image_folder.survey_folder
+    monkeypatch.setattr(image_folder, "survey_folder", survey)
+    # 24 and 4 images to train on, at 10 : 1 : 1, and 5 to test.
+    assert [len(split) for split in datasets.open_dataset(config).splits.values()] == [24, 2, 2, 5]
 
 
 def test_classes_of_own_splits_are_labels(tmp_path, always, monkeypatch):
