@@ -242,6 +242,6 @@ def test_a_data_set_that_is_not_available_any_more_is_not_replaced(trained_run, 
     dataset = run.run_config["dataset"] | {"name": "mnist"}
     config = dataclasses.replace(run.config, dataset="mnist", fallback_dataset="digits")
     run = dataclasses.replace(run, run_config=run.run_config | {"dataset": dataset}, config=config)
-    monkeypatch.setattr("cae.data.tfds._are_reachable", lambda urls: False)
+    monkeypatch.setattr("cae.data.tfds_builder._are_reachable", lambda urls: False)
     with pytest.raises(UserError, match=r"--dataset=mnist is not downloaded .*; set --data_dir"):
         run.open_dataset(data_dir=str(tmp_path))

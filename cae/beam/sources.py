@@ -40,7 +40,8 @@ class FilePatterns:
     def is_ignored(self, path: str) -> bool:
         """Returns whether a file is in an ignored folder below that which a pattern names, or is ignored itself."""
         names = [path.removeprefix(root) for root in self.roots if path.startswith(root)]
-        return all(any(map(is_ignored, name.split("/"))) for name in names)
+        # A file system may name files in another way than patterns do.
+        return all(any(map(is_ignored, name.split("/"))) for name in names or [self.name(path)])
 
 
 def find_patterns(inputs: Sequence[str]) -> FilePatterns:

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from cae.config import Config
-from cae.data import record_cache, tfds
+from cae.data import record_cache, tfds_builder
 from cae.data.digits import open_digits
 from cae.data.duplicates import describe_duplicates, remove_duplicates
 from cae.data.full_resolution import FullResolutionSplit
@@ -23,7 +23,8 @@ from cae.data.image_folder import open_image_folder
 from cae.data.lines import open_lines
 from cae.data.records import open_records
 from cae.data.splits import SPLITS, ArraySplit, Images, Split, consecutive_bounds
-from cae.data.tfds import DatasetUnavailableError, open_tfds
+from cae.data.tfds import open_tfds
+from cae.data.tfds_builder import DatasetUnavailableError
 from cae.errors import UserError, unknown_choice_error
 from cae.io_utils import printable
 from cae.metrics import MIN_IMAGE_SIZE
@@ -71,7 +72,9 @@ def uses_tensorflow(config: Config) -> bool:
     """
     # Classes and duplicates are counted by reading images, and images for crops are read when they are opened.
     reads = config.normal_classes or config.remove_duplicates or config.crop_size
-    return bool(reads) or (get_opener(config.dataset) is None and tfds.uses_tensorflow(config.dataset, config.data_dir))
+    if reads or get_opener(config.dataset):
+        return bool(reads)
+    return tfds_builder.uses_tensorflow(config.dataset, config.data_dir)
 
 
 def check_dataset(dataset: ImageDataset, batch_size: int) -> None:

@@ -1,7 +1,7 @@
 """Which split and which class each image of a folder belongs to, by the two first folders of its path within it."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,35 +70,39 @@ class FolderLayout:
         return (split if known else OUTLIERS), second
 
 
-def find_layout(path: Path, groups: Iterable[Group], with_classes: bool = True) -> FolderLayout:
-    """Returns how the images of a folder are divided, by the groups that contain images.
+def find_layout(kind: str, paths: Sequence[Path], groups: Iterable[Group], with_classes: bool = True) -> FolderLayout:
+    """Returns how the images of a folder are divided, or of two that belong together, by groups that contain images.
 
     Args:
-      path: The folder.
-      groups: The groups.
+      kind: Of the data set: 'folder', or one of two folders.
+      paths: The folders.
+      groups: The groups of the first one.
       with_classes: Whether folders within splits are classes, and those that train lacks are outliers.
 
     Raises:
       UserError: Several folders may be the same split, or the splits are not in this folder but in its subfolders.
     """
+    option = _name_option(kind, paths)
     groups = set(groups) - {(MASKS, "")}
     candidates = _find_split_folders({first for first, _ in groups})
     if not candidates:
         for folder in sorted({first for first, _ in groups}):
             if folder and _find_split_folders({second for first, second in groups if first == folder}):
                 raise UserError(
-                    f"--dataset=folder:{path} has folders with splits of their own; use one of them:"
-                    f" --dataset=folder:{path / folder}"
+                    f"{option} has folders with splits of their own; use one of them:"
+                    f" {_name_option(kind, [path / folder for path in paths])}"
                 )
         return FolderLayout()
     for split, folders in candidates.items():
         if len(folders) > 1:
-            raise UserError(
-                f"--dataset=folder:{path} has several folders of {split} images, {' and '.join(folders)}; keep one"
-            )
+            raise UserError(f"{option} has several folders of {split} images, {' and '.join(folders)}; keep one")
     folders = {split: found[0] for split, found in candidates.items()}
     classes = frozenset(second for first, second in groups if first == folders["train"])
     return FolderLayout(folders, classes if with_classes else None)
+
+
+def _name_option(kind: str, paths: Sequence[Path]) -> str:
+    return f"--dataset={kind}:{','.join(map(str, paths))}"
 
 
 def _find_split_folders(names: Iterable[str]) -> dict[str, list[str]]:

@@ -48,7 +48,7 @@ def open_full_resolution_folder(config: Config, divided: bool = True) -> ImageDa
     paths = _split_paths(config.dataset, text) if kind in PAIRED else [Path(text).expanduser()]
     channels = config.channels or 1
     surveys = [survey_folder(path) for path in paths]
-    layout = find_layout(paths[0], surveys[0].counts, with_classes=False) if divided else FolderLayout()
+    layout = find_layout(kind, paths, surveys[0].counts, with_classes=False) if divided else FolderLayout()
     read = functools.partial(_read_images, config.dataset, paths, layout if divided else None, channels)
     key = [_READER_VERSION, divided, channels, [sorted(map(str, survey.hashes.items())) for survey in surveys]]
     stored = store_images(config, _estimate_bytes(paths, channels), key, read)

@@ -15,7 +15,8 @@ from cae.data.image_store import AddImage, store_images
 from cae.data.pixel_range import find_pixel_max
 from cae.data.resizing import MODES
 from cae.data.splits import FULL_RESOLUTION_PROPORTIONS, SPLITS
-from cae.data.tfds import check_range, get_builder, get_version, image_feature, partition_official_splits
+from cae.data.tfds import check_range, get_version, image_feature, partition_official_splits
+from cae.data.tfds_builder import get_builder
 from cae.data.tfds_files import read_examples
 
 NUM_SAMPLED_IMAGES = 16

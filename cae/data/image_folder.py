@@ -48,7 +48,7 @@ def open_image_folder(config: Config) -> ImageDataset:
     size = config.image_size or 28
     shape = (size, size, config.channels or 1)
     survey = survey_folder(path)
-    layout = find_layout(path, survey.counts)
+    layout = find_layout("folder", [path], survey.counts)
     used = sorted(group for group in survey.counts if layout.locate(group)[0] in SPLITS)
     count = sum(survey.counts[group] for group in used)
     write = functools.partial(_write_folder, path, layout, shape)

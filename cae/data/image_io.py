@@ -19,7 +19,7 @@ MAX_SIDE = 65_500
 HEADER_BYTES = 32
 
 _RESOURCE_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors of opening that are not the file's: it can be opened later."""
+"""Errors that are not the file's: it can be read later."""
 
 
 def read_image(path: Path) -> DecodedImage:
@@ -49,6 +49,8 @@ def read_image(path: Path) -> DecodedImage:
     except MemoryError as error:
         raise UnreadableImageError("too large for the memory") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _RESOURCE_ERRNOS:
+            raise
         # Decoders raise errors of many classes for corrupt files, and one file must not end the work on the others.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"damaged: {reason}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cae.config import Config
-from cae.data import datasets, tfds
+from cae.data import datasets, tfds, tfds_builder
 from cae.data.arrays import border_pixels, to_pil
 from cae.data.image_dataset import ImageDataset
 from cae.data.image_folder import load_images
@@ -116,7 +116,7 @@ def load_outlier_datasets(
             loaded[printable(name)], unreadable = _load(name, data_dir, shape, max_images)
             if unreadable:
                 skipped[printable(name)] = describe_unreadable(unreadable)
-        except tfds.DatasetUnavailableError as error:
+        except tfds_builder.DatasetUnavailableError as error:
             skipped[printable(name)] = str(error).removeprefix(f"--dataset={name} is ")
         except UserError as error:
             raise UserError(str(error).replace("--dataset", "--outlier_datasets", 1)) from error
@@ -151,7 +151,7 @@ def _load(
         dataset = opener(Config(dataset=name))
         images, _ = dataset.splits["test"].load(max_images * int(np.prod(dataset.image_shape)))
         return np.stack([resize_with_pad(to_pil(image), *shape) for image in images[:max_images]]), []
-    builder = tfds.get_builder(name, data_dir)
+    builder = tfds_builder.get_builder(name, data_dir)
     # If only some splits are prepared, any of them will do: none of its images are inliers.
     split = next(each for each in ("test", "validation", *builder.info.splits) if each in builder.info.splits)
     return tfds.read_split(builder, f"{split}[:{max_images}]", shape)[0], []

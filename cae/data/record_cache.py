@@ -123,6 +123,7 @@ def fill_cache(folder: Path, dataset: str, content: str, num_bytes: int, create:
     Raises:
       UserError: There is not enough room, or the folder cannot be written.
     """
+    record_writer.remove_stale_partials(folder.parent)  # Before the room is measured, of which they take some.
     try:
         check_disk_space(dataset, num_bytes, folder.parent)
         print(printable(f"writing the {content} of {dataset} to {folder}, to stream them"), flush=True)

@@ -34,6 +34,7 @@ class FisherCombination(Score):
     weights: tuple[float, ...]
     holdout_fraction = 0.1
     max_holdout = 5000
+    min_images = 3  # Two are held out.
 
     def fit_terms(self, images: np.ndarray, forward_batches: ForwardBatches) -> dict[str, np.ndarray]:
         """Fits the terms to training images, and returns their state."""

@@ -116,6 +116,7 @@ class HOGDistances:
 class HOGScore(Score):
     """The `hog.local_hyperplane_distance` of HOG descriptors from those of nearby training images."""
 
+    min_images = 2
     n_neighbors = 30
     ridge = 0.3
     n_components = 64

@@ -38,3 +38,4 @@ def test_folders_above_what_is_named_may_be_hidden_and_those_below_are_ignored(t
     files = list_files(patterns.patterns[0]) + list_files(patterns.patterns[1])
     kept = sorted(patterns.name(path) for path in files if not patterns.is_ignored(path))
     assert kept == [".staging/day1/a.png", "day2/b.png"]
+    assert not patterns.is_ignored("hdfs://host/day2/b.png"), "of a file system that names files in another way"

@@ -22,7 +22,7 @@ MVTEC = ("train/good/1.png", "test/good/1.png", "test/good/2.png", "test/hole/1.
 
 
 def locate(*names):
-    layout = find_layout(PATH, map(get_group, names))
+    layout = find_layout("folder", [PATH], map(get_group, names))
     return {name: layout.locate(get_group(name)) for name in names}
 
 
@@ -65,7 +65,7 @@ def test_splits_that_are_not_clear_are_refused(names, message):
 
 
 def test_missing_splits_are_cut_from_train_in_the_usual_proportions():
-    layout = find_layout(PATH, map(get_group, MVTEC))
+    layout = find_layout("folder", [PATH], map(get_group, MVTEC))
     splits = divide("--dataset=folder:images", layout, {"train": 120, "test": 7})
     # 120 at 10 : 1 : 1; the test images follow those of train.
     assert splits == {
@@ -82,14 +82,15 @@ def test_missing_splits_are_cut_from_train_in_the_usual_proportions():
 
 def test_what_is_found_is_described():
     counts = Counter(map(get_group, [*MVTEC, "val/hole/1.png", "docs/1.png", "docs/2.png", "3.png"]))
-    assert describe_layout(find_layout(PATH, counts), counts) == [
+    assert describe_layout(find_layout("folder", [PATH], counts), counts) == [
         "ignored 4 images outside of train and val and test: 1 in no folder, 2 in docs/, 1 in ground_truth/",
         "the folder's own splits: train is train/, test is test/; cut from train: calibration; val/ has no image of a"
         " class of train, so that validation is cut from train, too",
         "test/hole, val/hole: 1 and 1 images of classes that train lacks are outliers",
     ]
     masks = Counter(map(get_group, ["a/1.png", "a/ground_truth/1.png"]))
-    assert describe_layout(find_layout(PATH, masks), masks) == ["ignored 1 images of masks: 1 in ground_truth/"]
+    layout = find_layout("folder", [PATH], masks)
+    assert describe_layout(layout, masks) == ["ignored 1 images of masks: 1 in ground_truth/"]
 
 
 def test_folders_are_classes_if_every_image_is_in_one_and_there_are_several():

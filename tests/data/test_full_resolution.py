@@ -151,6 +151,16 @@ def test_own_splits_have_all_their_images_in_whatever_folders(tmp_path, kind):
     assert "outliers" not in " ".join(dataset.warnings())
 
 
+def test_pairs_of_subfolders_with_splits_are_named_as_pairs(tmp_path):
+    """The advice to use one folder would train on noisy images as clean ones."""
+    for side in ("noisy", "clean"):
+        for split in ("train", "test"):
+            write_images(tmp_path / side / "x" / split, SIZES[:2])
+    name = f"pairs:{tmp_path / 'noisy'},{tmp_path / 'clean'}"
+    with pytest.raises(UserError, match=rf"use one of them: --dataset=pairs:{tmp_path}/noisy/x,{tmp_path}/clean/x$"):
+        datasets.open_dataset(Config(dataset=name, crop_size=12, model="unet"))
+
+
 def test_takes_are_input_and_target_in_turn(tmp_path):
     first, second = write_images(tmp_path / "first"), write_images(tmp_path / "second", shift=1)
     batches = train_batches(Config(dataset=f"takes:{first},{second}", crop_size=12, channels=3), 0, 34)

@@ -173,9 +173,10 @@ def test_a_file_that_cannot_be_opened_for_now_is_not_called_unreadable(tmp_path,
     path = tmp_path / "a.png"
     Image.new("L", (8, 8)).save(path)
     error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    monkeypatch.setattr(Path, "open", mock.Mock(side_effect=error))
-    with pytest.raises(OSError, match="Too many open files"):
-        image_io.read_image(path)
+    for owner, name in ((image_io.pillow_codec, "decode"), (Path, "open")):
+        monkeypatch.setattr(owner, name, mock.Mock(side_effect=error))
+        with pytest.raises(OSError, match="Too many open files"):
+            image_io.read_image(path)
     error.errno = errno.EACCES
     with pytest.raises(image_io.UnreadableImageError, match="cannot be opened"):
         image_io.read_image(path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cae.data import datasets, image_folder, outlier_sets, tfds
+from cae.data import datasets, image_folder, outlier_sets, tfds, tfds_builder
 from cae.errors import UserError
 
 RANDOM = ["uniform_noise", "shuffled_blocks", "missing_square", "overlaid"]
@@ -214,11 +214,11 @@ def test_unreadable_files_of_a_folder_are_named(tmp_path):
 
 def test_unavailable_data_set_is_skipped_with_the_reason(monkeypatch):
     def unreachable(name, data_dir):
-        raise tfds.DatasetUnavailableError(
+        raise tfds_builder.DatasetUnavailableError(
             f"--dataset={name} is not prepared in {data_dir}, and its host cannot be reached"
         )
 
-    monkeypatch.setattr(tfds, "get_builder", unreachable)
+    monkeypatch.setattr(tfds_builder, "get_builder", unreachable)
     found, skipped = outlier_sets.load_outlier_datasets(["emnist", "digits"], "/nowhere", (28, 28, 1), 2)
     assert found.keys() == {"digits"}
     assert skipped == {"emnist": "not prepared in /nowhere, and its host cannot be reached"}
@@ -244,5 +244,5 @@ def test_partly_prepared_data_set_is_loaded(tfds_dir):
     # The copy has a test split and no other, which is too little to train on.
     found, skipped = outlier_sets.load_outlier_datasets(["fashion_mnist"], tfds_dir, (28, 28, 1), 50)
     assert skipped == {} and found["fashion_mnist"].shape == (50, 28, 28, 1)
-    expected, _ = tfds.read_split(tfds.get_builder("fashion_mnist", tfds_dir), "test[:50]", (28, 28, 1))
+    expected, _ = tfds.read_split(tfds_builder.get_builder("fashion_mnist", tfds_dir), "test[:50]", (28, 28, 1))
     np.testing.assert_array_equal(found["fashion_mnist"], expected)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,17 @@ def test_a_full_disk_is_a_one_line_error(always, convert_in_subprocess, limit_fi
     monkeypatch.setattr(record_cache.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2**17))
     with pytest.raises(UserError, match=r"--dataset=digits take 0.0 GiB, and .* has 0.0 GiB left; set --cache_dir"):
         datasets.open_dataset(always)
+
+
+def test_what_killed_processes_left_is_removed_before_the_room_is_measured(always, monkeypatch):
+    folder = datasets.open_dataset(always).folder
+    shutil.rmtree(folder)
+    partial = folder.with_name(f"{folder.name}.partial")
+    partial.mkdir()
+    monkeypatch.setattr(
+        record_cache.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=0 if partial.exists() else 2**40)
+    )
+    assert datasets.open_dataset(always).folder == folder
 
 
 @pytest.mark.e2e

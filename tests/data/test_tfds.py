@@ -15,7 +15,8 @@ from cae.config import Config
 from cae.data import datasets, pixel_range, tfds_files
 from cae.data.outlier_sets import load_outlier_datasets
 from cae.data.pixel_range import find_pixel_max
-from cae.data.tfds import get_builder, read_chunks
+from cae.data.tfds import read_chunks
+from cae.data.tfds_builder import get_builder
 from cae.errors import UserError
 from cae.training import train as training
 

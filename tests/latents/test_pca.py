@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cae.data import tfds
+from cae.data import tfds, tfds_builder
 from cae.latents import pca
 
 
@@ -23,7 +23,7 @@ def test_number_of_components_is_limited_by_pixels_and_images(random):
 
 @pytest.mark.real_data
 def test_mse_of_real_digits_is_known(tfds_dir):
-    builder, shape = tfds.get_builder("mnist", tfds_dir), (28, 28, 1)
+    builder, shape = tfds_builder.get_builder("mnist", tfds_dir), (28, 28, 1)
     train, test = (tfds.read_split(builder, split, shape)[0] for split in ("train[:50000]", "test"))
     fitted_pca = pca.fit_pca(train, 32)
     assert pca.pca_mse(fitted_pca, test) == pytest.approx(0.0168, abs=5e-5)

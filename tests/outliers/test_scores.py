@@ -1,5 +1,7 @@
 """All scores share some properties, and those of reconstructions and of latent vectors equal their references."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -89,6 +91,16 @@ def test_outliers_have_larger_scores_than_inliers(name, fitted):
     rows[:, 4:8] = 255
     outliers = rows if SCORES[name].needs else make_noise(5, 24)
     assert compute(fitted[name], outliers).min() > np.quantile(compute(fitted[name], TEST), 0.85)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", SCORES)
+def test_least_number_of_training_images_is_the_least_that_gives_scores(name):
+    least = SCORES[name].min_images
+    assert np.isfinite(compute(fit(name, images=TRAIN[:least]), TEST)).all()
+    if least > 1:
+        with contextlib.suppress(ValueError, IndexError):
+            assert not np.isfinite(compute(fit(name, images=TRAIN[: least - 1]), TEST)).all()
 
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.needs is None])
